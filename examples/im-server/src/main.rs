@@ -1,0 +1,2 @@
+//! An instant-messaging server.
+fn main() {}

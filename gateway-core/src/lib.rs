@@ -1,0 +1,1 @@
+//! An instant-messaging gateway as a library: sessions, routing, inboxes, storage, REST.

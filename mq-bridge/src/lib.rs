@@ -1,0 +1,1 @@
+//! One broker trait over many message queues, with a conformance kit.
