@@ -1,1 +1,27 @@
 //! One broker trait over many message queues, with a conformance kit.
+
+mod broker;
+mod capability;
+mod confirm;
+mod declaration;
+mod error;
+mod headers;
+mod health;
+mod message;
+mod pattern;
+mod source;
+mod subscription;
+
+pub use broker::Broker;
+pub use capability::{Capabilities, Capability};
+pub use confirm::{Confirm, Confirmer};
+pub use declaration::{Declaration, DeclarationKind};
+pub use error::BrokerError;
+pub use headers::{Headers, HeadersBuilder, HeadersIter, MalformedHeaders};
+pub use health::{Health, Metrics, SourceStats};
+pub use message::{Message, Publish, Target};
+pub use pattern::{MAX_NAME, pattern_matches, validate_name, validate_pattern, validate_topic};
+pub use source::{Overflow, Source, SubscribeOptions};
+pub use subscription::{
+    Acker, DeadLetterReason, Delivery, DeliverySource, EndReason, Nack, Settle, Subscription,
+};
