@@ -1,1 +1,23 @@
 //! An instant-messaging gateway as a library: sessions, routing, inboxes, storage, REST.
+
+mod auth;
+mod clock;
+mod directory;
+mod names;
+mod store;
+
+pub use auth::{
+    AuthError, Authenticator, AuthenticatorChain, Credentials, PasswordHash, Principal, Secret,
+};
+pub use clock::Clock;
+pub use directory::{
+    Device, Directory, DirectoryError, MAX_DEVICES, Member, Registration, Role, UnknownRole,
+};
+pub use names::{
+    ConversationId, ConversationKind, DeviceName, GroupName, MAX_NAME_CHARS, NameError, UserName,
+};
+pub use store::{
+    Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidMessageId, Marker, Marks,
+    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, StoreError,
+    StoredMessage, UnknownMessageKind, Unpublished, UnreadRange,
+};

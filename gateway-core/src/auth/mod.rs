@@ -1,0 +1,59 @@
+//! Who is there: credentials in, a principal out.
+
+mod chain;
+mod credentials;
+mod error;
+mod password;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use crate::names::UserName;
+
+pub use chain::AuthenticatorChain;
+pub use credentials::{Credentials, Secret};
+pub use error::AuthError;
+pub use password::PasswordHash;
+
+/// Tells from credentials who somebody is
+#[async_trait]
+pub trait Authenticator: Debug + Send + Sync + 'static {
+    /// Checks `credentials`
+    ///
+    /// `Ok(None)` says that these are not credentials of the kind that this authenticator knows, so that the next one
+    /// may look at them; credentials of its kind that are wrong are an error.
+    ///
+    /// Cancel safe: nothing is left behind by a dropped future but the count of the attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`]. Its text may be shown to the client: it never tells whether the user exists.
+    async fn authenticate(&self, credentials: &Credentials)
+    -> Result<Option<Principal>, AuthError>;
+}
+
+/// Somebody whose credentials were right
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Principal {
+    /// Who
+    pub user: UserName,
+    /// When the credentials end, in milliseconds since 1970, UTC; `None` for never
+    pub expires: Option<u64>,
+}
+
+impl Principal {
+    /// Somebody whose credentials do not end
+    #[must_use]
+    pub const fn new(user: UserName) -> Self {
+        Self { user, expires: None }
+    }
+
+    /// Sets when the credentials end
+    #[must_use]
+    pub const fn with_expires(mut self, millis: u64) -> Self {
+        self.expires = Some(millis);
+        self
+    }
+}

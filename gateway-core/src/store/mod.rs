@@ -1,0 +1,153 @@
+//! What the gateway keeps for good: messages, who has read how far, and what the broker has yet to confirm.
+
+mod error;
+mod message;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use crate::names::{ConversationId, GroupName, UserName};
+
+pub use error::StoreError;
+pub use message::{
+    Appended, ConversationSummary, Epoch, InvalidMessageId, Marker, Marks, MessageId, MessageKind,
+    NewMessage, OutboxId, Page, Position, StoredMessage, UnknownMessageKind, Unpublished,
+    UnreadRange,
+};
+
+/// How long an idempotency key is remembered, in milliseconds: 24 hours
+pub const DEDUPE_MILLIS: u64 = 24 * 60 * 60 * 1000;
+
+/// Where messages are stored
+///
+/// One store serves all conversations of a gateway. Every method may be called concurrently.
+///
+/// # Durability
+///
+/// When a method that writes has returned `Ok`, its effect survives the loss of the process and of power (a store that
+/// keeps nothing, such as the one in memory, says so in its documentation).
+///
+/// # Cancel safety
+///
+/// Dropping the future of a call does not take the call back: what was handed over may still be written. A caller that
+/// does not know whether an append took place repeats it with the same idempotency key.
+#[async_trait]
+pub trait MessageStore: Debug + Send + Sync + 'static {
+    /// Stores `batch` in one transaction and gives each message its place
+    ///
+    /// For each message, in the order of the batch:
+    ///
+    /// - if its sender used its idempotency key within the last [`DEDUPE_MILLIS`], in this batch or before, nothing is
+    ///   stored and the answer is that of the first use, with [`Appended::duplicate`] set, whatever else differs;
+    /// - otherwise it gets the next `seq` of its conversation, from 1, without gaps; a message id; and a timestamp that
+    ///   is not before that of the conversation's previous message;
+    /// - the sender's read and delivered markers move to the new `seq`;
+    /// - if it has targets, an entry goes to the outbox, from where [`unpublished`](Self::unpublished) gives it until
+    ///   [`mark_published`](Self::mark_published) takes it out.
+    ///
+    /// The answer has one element per message of the batch, in its order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] concerns one message and leaves the others alone. Every other error means that nothing
+    /// of the batch was stored; [`StoreError::is_retryable`] says whether the same batch may succeed later (a full
+    /// disk, for one).
+    async fn append(&self, batch: Vec<NewMessage>) -> Vec<Result<Appended, StoreError>>;
+
+    /// Messages of one conversation, in the order of `seq`; may be fewer than asked for, never none while there are some
+    ///
+    /// Whether the caller may see them is not the store's business.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn history(
+        &self,
+        conversation: &ConversationId,
+        page: Page,
+    ) -> Result<Vec<StoredMessage>, StoreError>;
+
+    /// From where to where the store has the conversation
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError>;
+
+    /// Moves a marker of `user` to `up_to`, forward only, and gives the markers as they are then
+    ///
+    /// A number beyond the last message means the last message. What is read is delivered too, so moving
+    /// [`Marker::Read`] moves [`Marker::Delivered`] along. Whether anything moved is in [`Marks::moved`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be written.
+    async fn mark(
+        &self,
+        conversation: &ConversationId,
+        user: &UserName,
+        marker: Marker,
+        up_to: u64,
+    ) -> Result<Marks, StoreError>;
+
+    /// The markers of everyone who has any in this conversation, by name
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn markers(&self, conversation: &ConversationId) -> Result<Vec<Marks>, StoreError>;
+
+    /// The conversations of `user`, the one with the latest message first, at most `limit`
+    ///
+    /// These are his direct conversations that have a message, and those of `groups`, which are the groups he is a
+    /// member of; groups without a message come last.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn conversations(
+        &self,
+        user: &UserName,
+        groups: &[GroupName],
+        limit: usize,
+    ) -> Result<Vec<ConversationSummary>, StoreError>;
+
+    /// What `user` has not read in his direct conversations and in `groups`, the longest waiting conversation first
+    ///
+    /// Gives ranges, so that the answer stays small however much there is; [`history`](Self::history) has the messages.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn unread(
+        &self,
+        user: &UserName,
+        groups: &[GroupName],
+    ) -> Result<Vec<UnreadRange>, StoreError>;
+
+    /// The outbox after `after`: what was stored and not yet marked as published, in the order of storing, at most `limit`
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn unpublished(
+        &self,
+        after: Option<OutboxId>,
+        limit: usize,
+    ) -> Result<Vec<Unpublished>, StoreError>;
+
+    /// Takes entries out of the outbox; those that are not in it are passed over
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be written: the entries stay.
+    async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), StoreError>;
+
+    /// Whether the store can be read and written now
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] says what is wrong.
+    async fn health(&self) -> Result<(), StoreError>;
+}
