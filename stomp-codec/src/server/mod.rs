@@ -1,0 +1,12 @@
+//! The server's side of one connection, without I/O and without a clock
+
+mod config;
+mod event;
+mod session;
+
+pub use config::Config;
+pub use event::{
+    Accepted, AckMode, Action, CloseReason, DeliverError, ErrorReply, Event, OpenError,
+    ReceiptToken, SubscriptionId,
+};
+pub use session::Session;
