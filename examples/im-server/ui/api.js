@@ -1,0 +1,103 @@
+// The server's REST calls.
+
+/** The server refused a call. `status` is the HTTP status, the message is for the person before the screen. */
+export class ApiError extends Error {
+  name = "ApiError";
+
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The server could not be reached. */
+export class Unreachable extends Error {
+  name = "Unreachable";
+}
+
+const TIMEOUT_MS = 15_000;
+const segment = encodeURIComponent;
+
+/** The calls of `/api/v1`; all but `signUp` and `signIn` need `token`. */
+export class Api {
+  constructor({ base = "/api/v1", fetch = globalThis.fetch.bind(globalThis) } = {}) {
+    this.base = base;
+    this.fetch = fetch;
+    this.token = null;
+    /** Called when the server no longer takes the token. */
+    this.onRejected = () => {};
+  }
+
+  signUp(name, password) {
+    return this.#call("POST", "/users", { name, password });
+  }
+
+  signIn(name, password) {
+    return this.#call("POST", "/tokens", { name, password });
+  }
+
+  async findUsers(text) {
+    return (await this.#call("GET", `/users?q=${segment(text)}`)).users;
+  }
+
+  async conversations() {
+    return (await this.#call("GET", "/conversations")).conversations;
+  }
+
+  /** One page of a conversation's history, in the order of `seq`. */
+  history(conversation, { before, after, limit = 50 } = {}) {
+    const query = new URLSearchParams({ limit });
+    if (before !== undefined) query.set("before", before);
+    if (after !== undefined) query.set("after", after);
+    return this.#call("GET", `/conversations/${segment(conversation)}/messages?${query}`);
+  }
+
+  createGroup(name, members) {
+    return this.#call("POST", "/groups", { name, members });
+  }
+
+  group(name) {
+    return this.#call("GET", `/groups/${segment(name)}`);
+  }
+
+  addMember(group, user) {
+    return this.#call("PUT", `/groups/${segment(group)}/members/${segment(user)}`);
+  }
+
+  removeMember(group, user) {
+    return this.#call("DELETE", `/groups/${segment(group)}/members/${segment(user)}`);
+  }
+
+  async #call(method, path, body) {
+    const headers = { accept: "application/json" };
+    const { token } = this;
+    if (token) headers.authorization = `Bearer ${token}`;
+    if (body !== undefined) headers["content-type"] = "application/json";
+    let response;
+    let text;
+    try {
+      response = await this.fetch(this.base + path, {
+        method,
+        headers,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        cache: "no-store",
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      text = await response.text();
+    } catch {
+      throw new Unreachable("The server cannot be reached.");
+    }
+    const answer = parse(text);
+    if (response.ok) return answer ?? {};
+    if (response.status === 401 && token && token === this.token) this.onRejected();
+    throw new ApiError(response.status, answer?.detail ?? answer?.title ?? `The server answered ${response.status}.`);
+  }
+}
+
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

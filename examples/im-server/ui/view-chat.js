@@ -1,0 +1,393 @@
+// The conversation that is open: its head, its messages, the composer.
+
+import { avatar } from "./avatar.js";
+import { Composer } from "./view-composer.js";
+import { h, hiddenText, icon, iconButton, reconcile, setText } from "./dom.js";
+import { clockTime, dayName, daysBetween, fullTime, hue, lastSeen, memberLine, splitLinks } from "./format.js";
+import { isShown } from "./conversation.js";
+import { stateLabel, typingText } from "./view-list.js";
+
+// Messages of one person within this time hang together.
+const GROUP_MS = 5 * 60_000;
+// This near to the end counts as being there.
+const NEAR_END = 40;
+// Older messages are fetched before the person hits the top.
+const NEAR_START = 400;
+
+/**
+ * Calls `onBack()`, `onDetails()`, `onSend(conversation, text)`, `onTyping(conversation)`, `onRetry(key)`, `onDiscard(key)`,
+ * `onOlder(conversation)`, `onReload(conversation)`, `onSeen(conversation, seq)`, `onCompose()`.
+ */
+export class ChatView {
+  #model;
+  #options;
+  #conversation = null;
+  #head;
+  #log;
+  #rows;
+  #jump;
+  #composer;
+  #body;
+  #empty;
+  #atEnd = true;
+  #placed = false;
+
+  constructor(model, options) {
+    this.#model = model;
+    this.#options = options;
+    this.#head = {
+      avatar: h("span", {}),
+      title: h("h2", { tabindex: "-1", "data-testid": "chat-title" }),
+      state: h("p", { class: "chat-state", "data-testid": "chat-state" }),
+    };
+    this.#rows = h("div", { class: "rows", "data-testid": "messages" });
+    this.#log = h(
+      "div",
+      { class: "log", role: "log", "aria-live": "off", "aria-label": "Messages", tabindex: "0", onscroll: () => this.#scrolled() },
+      this.#rows,
+    );
+    this.#jump = h(
+      "button",
+      { type: "button", class: "jump", hidden: true, "data-testid": "jump", onclick: () => this.#toEnd(true) },
+      h("span", { class: "jump-count" }),
+      icon("down"),
+      hiddenText("Go to the latest message"),
+    );
+    this.#composer = new Composer({
+      onSend: (text) => {
+        this.#atEnd = true;
+        options.onSend(this.#conversation, text);
+      },
+      onTyping: () => options.onTyping(this.#conversation),
+    });
+    this.#body = h(
+      "div",
+      { class: "chat-body", hidden: true },
+      h(
+        "header",
+        { class: "chat-head" },
+        iconButton("back", "Back to the conversations", { class: "icon-button back", onclick: options.onBack, "data-testid": "back" }),
+        this.#head.avatar,
+        h("div", { class: "chat-head-text" }, this.#head.title, this.#head.state),
+        iconButton("info", "Details", { onclick: options.onDetails, "data-testid": "details-open" }),
+      ),
+      h("div", { class: "log-frame" }, this.#log, this.#jump),
+      this.#composer.element,
+    );
+    this.#empty = h(
+      "div",
+      { class: "chat-empty" },
+      icon("chats"),
+      h("p", {}, "Choose a conversation, or start a new one."),
+      h("button", { type: "button", class: "button primary", onclick: () => options.onCompose() }, "New conversation"),
+    );
+    this.element = h("main", { class: "chat", "aria-label": "Conversation" }, this.#empty, this.#body);
+    new ResizeObserver(() => this.#resized()).observe(this.#log);
+  }
+
+  /** Shows a conversation, or none. */
+  show(conversation) {
+    if (this.#conversation === conversation) return;
+    this.#conversation = conversation;
+    this.#body.hidden = !conversation;
+    this.#empty.hidden = Boolean(conversation);
+    this.#log.setAttribute("aria-live", "off");
+    this.#rows.replaceChildren();
+    this.#atEnd = true;
+    this.#placed = false;
+    if (!conversation) return;
+    this.#log.setAttribute("aria-label", `Messages with ${conversation.title}`);
+    this.#head.avatar.replaceChildren();
+    this.#composer.open(conversation);
+    this.update();
+  }
+
+  focusComposer() {
+    this.#composer.focus();
+  }
+
+  focusTitle() {
+    this.#head.title.focus();
+  }
+
+  update(now = Date.now()) {
+    const conversation = this.#conversation;
+    if (!conversation) return;
+    this.#updateHead(conversation, now);
+    this.#composer.update(conversation);
+
+    const log = this.#log;
+    const fromEnd = log.scrollHeight - log.scrollTop;
+    const firstKey = this.#rows.querySelector("[data-seq]")?.dataset.seq;
+    reconcile(this.#rows, this.#describe(conversation, now));
+    const grewAbove = firstKey && this.#rows.querySelector("[data-seq]")?.dataset.seq !== firstKey;
+
+    if (!this.#placed) this.#place(conversation);
+    else if (this.#atEnd) this.#toEnd(false);
+    else if (grewAbove) log.scrollTop = log.scrollHeight - fromEnd;
+    this.#afterScroll();
+    // Only what comes from now on is read aloud, not the history.
+    if (this.#placed && conversation.loaded) setTimeout(() => log.setAttribute("aria-live", "polite"), 500);
+  }
+
+  /** Marks as read what is before the person's eyes. */
+  see() {
+    const conversation = this.#conversation;
+    if (!conversation || !this.#placed || document.visibilityState !== "visible" || !this.#body.offsetParent) return;
+    if (this.#atEnd) {
+      if (conversation.lastSeq > 0) this.#options.onSeen(conversation, conversation.lastSeq);
+      return;
+    }
+    const end = this.#log.getBoundingClientRect().bottom;
+    let seen = 0;
+    for (const row of this.#rows.querySelectorAll("[data-seq]")) {
+      if (row.getBoundingClientRect().bottom > end) break;
+      seen = Number(row.dataset.seq);
+    }
+    if (seen > 0) this.#options.onSeen(conversation, seen);
+  }
+
+  #updateHead(conversation, now) {
+    const { title, peer } = conversation;
+    const online = peer === null ? null : this.#model.isOnline(peer);
+    reconcile(this.#head.avatar, [
+      { key: title, signature: String(online), render: () => avatar(title, { group: peer === null, online, size: "small" }) },
+    ]);
+    setText(this.#head.title, title);
+    const typists = conversation.typists(now);
+    this.#head.state.classList.toggle("typing", typists.length > 0);
+    setText(this.#head.state, typists.length > 0 ? typingText(conversation, typists) : this.#stateText(conversation, now));
+  }
+
+  #stateText(conversation, now) {
+    const { peer } = conversation;
+    if (peer !== null) {
+      const known = this.#model.presence.get(peer);
+      if (known?.online) return "online";
+      return known?.lastSeen ? lastSeen(known.lastSeen, now) : known ? "offline" : "";
+    }
+    const names = [...conversation.members.keys()];
+    const online = names.filter((user) => this.#model.isOnline(user)).length;
+    return `${names.length} ${names.length === 1 ? "member" : "members"}, ${online} online`;
+  }
+
+  // --- rows ---
+
+  #describe(conversation, now) {
+    const rows = [];
+    const { messages } = conversation;
+    if (conversation.historyFailed) rows.push(this.#failedRow(conversation));
+    else if (conversation.real && !conversation.complete) rows.push(loadingRow());
+    if (!conversation.real || (conversation.complete && messages.length === 0)) {
+      if (this.#model.outbox.of(conversation.id).length === 0) rows.push(greetingRow(conversation));
+    }
+    const items = messages.filter(isShown).map((message) => ({ message, time: message.timestamp, from: message.from }));
+    for (const entry of this.#model.outbox.of(conversation.id)) {
+      // This machine's clock may be behind the server's.
+      const time = Math.max(entry.created, items.at(-1)?.time ?? 0);
+      items.push({ entry, time, from: this.#model.me });
+    }
+    let divided = conversation.divider === null;
+    items.forEach((item, i) => {
+      const before = items[i - 1];
+      const newDay = !before || daysBetween(before.time, item.time) !== 0;
+      if (newDay) rows.push(dayRow(item.time, now));
+      const isFirstNew = !divided && item.message?.seq > conversation.divider && item.from !== this.#model.me;
+      if (isFirstNew) {
+        rows.push(dividerRow());
+        divided = true;
+      }
+      if (item.message && item.message.kind !== "message") {
+        rows.push(this.#systemRow(item.message));
+        return;
+      }
+      const opens = newDay || isFirstNew || !hangTogether(before, item);
+      const after = items[i + 1];
+      const closes = !after || daysBetween(item.time, after.time) !== 0 || !hangTogether(item, after);
+      rows.push(this.#bubbleRow(conversation, item, opens, closes));
+    });
+    return rows;
+  }
+
+  #bubbleRow(conversation, { message, entry, time, from }, opens, closes) {
+    const mine = from === this.#model.me;
+    const state = entry ? (entry.error ? "failed" : "sending") : mine ? conversation.status(message) : null;
+    const named = conversation.kind === "group" && !mine;
+    const key = message?.key ?? entry?.key ?? message?.id ?? `seq-${message.seq}`;
+    const label = state && this.#stateTitle(conversation, message, state);
+    const name = named && h("p", { class: `sender ink-${hue(from)}` }, from);
+    const picture = named && avatar(from, { size: "tiny" });
+    // A live region reads what is added: a change of state must not add the text again.
+    const update = (element) => {
+      element.className = ["message", mine ? "mine" : "theirs", opens && "opens", closes && "closes", state].filter(Boolean).join(" ");
+      if (message) element.dataset.seq = message.seq;
+      if (!state) return;
+      element.dataset.state = state;
+      element.querySelector(".tick").replaceChildren(icon(state, label));
+      element.querySelector(".failure")?.remove();
+      if (entry?.error) element.append(this.#failure(entry));
+    };
+    return {
+      key: `m ${from} ${key}`,
+      signature: JSON.stringify([message?.seq, label, opens, closes, entry?.error]),
+      update,
+      render: () => {
+        const element = h(
+          "article",
+          { "data-testid": "message", "data-from": from },
+          picture,
+          h(
+            "div",
+            { class: "bubble" },
+            name,
+            hiddenText(mine ? "You: " : `${from}: `),
+            textOf(message ? message.body : entry.body),
+            h(
+              "span",
+              { class: "meta" },
+              h("time", { datetime: new Date(time).toISOString(), title: fullTime(time) }, clockTime(time)),
+              state && h("span", { class: "tick" }),
+            ),
+          ),
+        );
+        update(element);
+        return element;
+      },
+    };
+  }
+
+  #stateTitle(conversation, message, state) {
+    if (conversation.kind === "direct" || !message) return stateLabel(state);
+    const readers = conversation.others.filter((user) => conversation.members.get(user).read >= message.seq).length;
+    return readers > 0 ? `Read by ${readers} of ${conversation.others.length}` : stateLabel(state);
+  }
+
+  #failure(entry) {
+    return h(
+      "p",
+      { class: "failure", role: "alert" },
+      `Not sent: ${entry.error}. `,
+      h("button", { type: "button", class: "link", onclick: () => this.#options.onRetry(entry.key) }, "Try again"),
+      " ",
+      h("button", { type: "button", class: "link", onclick: () => this.#options.onDiscard(entry.key) }, "Discard"),
+    );
+  }
+
+  #systemRow(message) {
+    const text = message.kind === "member" ? memberLine(message, this.#model.me) : (message.body ?? "");
+    return {
+      key: `s ${message.seq}`,
+      signature: text,
+      render: () => h("p", { class: "system", "data-seq": message.seq, "data-testid": "system" }, text),
+    };
+  }
+
+  #failedRow(conversation) {
+    return {
+      key: "failed",
+      signature: conversation.id,
+      render: () =>
+        h(
+          "p",
+          { class: "system" },
+          "The messages could not be loaded. ",
+          h("button", { type: "button", class: "link", onclick: () => this.#options.onReload(conversation) }, "Try again"),
+        ),
+    };
+  }
+
+  // --- scrolling ---
+
+  // Where one starts to read: at the "new messages" line if there is one, else at the end.
+  #place(conversation) {
+    if (conversation.real && !conversation.loaded) {
+      this.#toEnd(false);
+      return;
+    }
+    this.#placed = true;
+    const line = this.#rows.querySelector(".divider");
+    this.#toEnd(false);
+    if (!line) return;
+    const above = line.offsetTop - this.#log.clientHeight / 4;
+    if (above < this.#log.scrollTop) this.#log.scrollTop = above;
+    this.#atEnd = this.#isAtEnd();
+  }
+
+  #isAtEnd() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#log;
+    return scrollHeight - scrollTop - clientHeight < NEAR_END;
+  }
+
+  #toEnd(smoothly) {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.#log.scrollTo({ top: this.#log.scrollHeight, behavior: smoothly && !calm ? "smooth" : "instant" });
+    this.#atEnd = true;
+  }
+
+  #scrolled() {
+    if (!this.#conversation || !this.#placed) return;
+    this.#atEnd = this.#isAtEnd();
+    this.#afterScroll();
+    if (this.#log.scrollTop < NEAR_START) this.#options.onOlder(this.#conversation);
+  }
+
+  #resized() {
+    if (!this.#conversation || !this.#placed) return;
+    if (this.#atEnd) this.#toEnd(false);
+    // A page that does not fill the screen cannot be scrolled to ask for more.
+    if (this.#log.scrollHeight <= this.#log.clientHeight) this.#options.onOlder(this.#conversation);
+    this.#afterScroll();
+  }
+
+  #afterScroll() {
+    this.#jump.hidden = this.#atEnd;
+    const { unread } = this.#conversation;
+    setText(this.#jump.firstElementChild, unread > 0 ? String(unread) : "");
+    this.see();
+  }
+}
+
+
+function hangTogether(a, b) {
+  const plain = (item) => item && (item.entry || item.message.kind === "message");
+  return plain(a) && plain(b) && a.from === b.from && b.time - a.time < GROUP_MS;
+}
+
+function textOf(body) {
+  if (body === null) return h("p", { class: "text unreadable" }, "This message is not text.");
+  const parts = splitLinks(body).map(({ text, href }) =>
+    href ? h("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, text) : text,
+  );
+  return h("p", { class: "text", dir: "auto", "data-testid": "text" }, parts);
+}
+
+function dayRow(time, now) {
+  const name = dayName(time, now);
+  const day = new Date(time).toDateString();
+  return { key: `d ${day}`, signature: name, render: () => h("h3", { class: "day" }, h("span", {}, name)) };
+}
+
+const dividerRow = () => ({
+  key: "divider",
+  signature: "",
+  render: () => h("p", { class: "divider", "data-testid": "divider" }, h("span", {}, "New messages")),
+});
+
+const loadingRow = () => ({
+  key: "loading",
+  signature: "",
+  render: () => h("p", { class: "loading" }, hiddenText("Loading messages")),
+});
+
+const greetingRow = ({ title, kind }) => ({
+  key: "greeting",
+  signature: "",
+  render: () =>
+    h(
+      "div",
+      { class: "greeting" },
+      avatar(title, { group: kind === "group", size: "large" }),
+      h("p", {}, kind === "group" ? `This is the start of ${title}.` : `This is the start of your conversation with ${title}.`),
+      h("p", { class: "hint" }, "Say hello."),
+    ),
+});
