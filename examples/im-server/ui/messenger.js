@@ -131,8 +131,9 @@ export class Messenger {
       // A hand-made address: nothing is open.
     }
     const conversation = id ? this.#model.conversation(id) : null;
-    if (conversation !== this.#open) this.#show(conversation);
+    // What is not displayed has no size to place things by: the pane comes first.
     this.element.dataset.pane = conversation ? "chat" : "list";
+    if (conversation !== this.#open) this.#show(conversation);
     if (!conversation) return;
     if (matchMedia("(pointer: coarse)").matches) this.#chat.focusTitle();
     else this.#chat.focusComposer();

@@ -2,6 +2,7 @@
 
 import { h, icon } from "./dom.js";
 
+const BORDERS = 2;
 const coarse = matchMedia("(pointer: coarse)");
 
 /** Calls `onSend(text)` and `onTyping()`. */
@@ -85,7 +86,7 @@ export class Composer {
   #fit() {
     const field = this.#field;
     field.style.height = "auto";
-    field.style.height = `${field.scrollHeight}px`;
+    field.style.height = `${field.scrollHeight + BORDERS}px`;
     this.#send.classList.toggle("ready", field.value.trim() !== "");
   }
 }
