@@ -11,13 +11,14 @@ pub use auth::{
 };
 pub use clock::Clock;
 pub use directory::{
-    Device, Directory, DirectoryError, MAX_DEVICES, Member, Registration, Role, UnknownRole,
+    Device, Directory, DirectoryError, MAX_DEVICES, Member, MemoryDirectory, Registration, Role,
+    UnknownRole,
 };
 pub use names::{
     ConversationId, ConversationKind, DeviceName, GroupName, MAX_NAME_CHARS, NameError, UserName,
 };
 pub use store::{
-    Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidMessageId, Marker, Marks,
-    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, StoreError,
-    StoredMessage, UnknownMessageKind, Unpublished, UnreadRange,
+    Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidMessageId, MAX_KEY_OCTETS, Marker,
+    Marks, MemoryStore, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,
+    StoreError, StoredMessage, UnknownMessageKind, Unpublished, UnreadRange,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Capability;
+use crate::{Capability, Source};
 
 /// Why a broker did not do what it was asked
 ///
@@ -71,6 +71,17 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
+    /// `source` was used and is not declared; for a topic, that it cannot be.
+    #[must_use]
+    pub fn not_declared(source: &Source) -> Self {
+        let kind = match source {
+            Source::Queue(_) => "queue",
+            Source::Durable(_) => "durable subscription",
+            Source::Topic(_) => return Self::NotApplicable { reason: "a topic keeps nothing" },
+        };
+        Self::NotDeclared { kind, name: Arc::clone(source.name()) }
+    }
+
     /// Whether the same call may succeed later without any change by the caller.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {

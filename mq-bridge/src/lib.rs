@@ -7,6 +7,10 @@ mod declaration;
 mod error;
 mod headers;
 mod health;
+#[cfg(any(feature = "memory", feature = "embedded"))]
+mod local;
+#[cfg(feature = "memory")]
+mod memory;
 mod message;
 mod pattern;
 mod source;
@@ -19,6 +23,8 @@ pub use declaration::{Declaration, DeclarationKind};
 pub use error::BrokerError;
 pub use headers::{Headers, HeadersBuilder, HeadersIter, MalformedHeaders};
 pub use health::{Health, Metrics, SourceStats};
+#[cfg(feature = "memory")]
+pub use memory::{Memory, MemoryConfig};
 pub use message::{Message, Publish, Target};
 pub use pattern::{MAX_NAME, pattern_matches, validate_name, validate_pattern, validate_topic};
 pub use source::{Overflow, Source, SubscribeOptions};

@@ -162,23 +162,32 @@ pub trait DeliverySource: fmt::Debug + Send + 'static {
 /// delivered again. Deliveries of a topic need no acknowledgement; theirs is passed over as well.
 #[derive(Clone)]
 pub struct Acker {
-    settle: Arc<dyn Settle>,
+    settle: Option<Arc<dyn Settle>>,
 }
 
 impl Acker {
     /// Wraps the backend's half.
+    #[must_use]
     pub fn new(settle: impl Settle) -> Self {
-        Self { settle: Arc::new(settle) }
+        Self { settle: Some(Arc::new(settle)) }
+    }
+
+    /// For deliveries that need no acknowledgement: passes over every tag.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { settle: None }
     }
 
     /// The messages of these deliveries are done with.
     pub fn ack(&self, tags: &[u64]) -> Confirm {
-        self.settle.ack(tags)
+        self.settle.as_ref().map_or_else(|| Confirm::ready(Ok(())), |settle| settle.ack(tags))
     }
 
     /// The messages of these deliveries are refused.
     pub fn nack(&self, tags: &[u64], what: Nack) -> Confirm {
-        self.settle.nack(tags, what)
+        self.settle
+            .as_ref()
+            .map_or_else(|| Confirm::ready(Ok(())), |settle| settle.nack(tags, what))
     }
 }
 

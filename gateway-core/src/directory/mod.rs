@@ -1,6 +1,7 @@
 //! Who there is: users, groups, members, devices.
 
 mod error;
+mod memory;
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use crate::auth::PasswordHash;
 use crate::names::{ConversationId, ConversationKind, DeviceName, GroupName, UserName};
 
 pub use error::DirectoryError;
+pub use memory::MemoryDirectory;
 
 /// Who there is: users, groups, members, devices
 ///
@@ -321,4 +323,13 @@ impl Registration {
     pub const fn new(new: bool, seeded: bool) -> Self {
         Self { new, seeded }
     }
+}
+
+/// Who becomes owner of a group that has members, in the order of joining, and no owner
+fn successor(members: &[Member]) -> Option<UserName> {
+    if members.iter().any(|member| member.role == Role::Owner) {
+        return None;
+    }
+    let admin = members.iter().find(|member| member.role == Role::Admin);
+    admin.or_else(|| members.first()).map(|member| member.user.clone())
 }

@@ -1,6 +1,8 @@
 //! What the gateway keeps for good: messages, who has read how far, and what the broker has yet to confirm.
 
 mod error;
+mod limits;
+mod memory;
 mod message;
 
 use std::fmt::Debug;
@@ -10,6 +12,8 @@ use async_trait::async_trait;
 use crate::names::{ConversationId, GroupName, UserName};
 
 pub use error::StoreError;
+pub use limits::MAX_KEY_OCTETS;
+pub use memory::MemoryStore;
 pub use message::{
     Appended, ConversationSummary, Epoch, InvalidMessageId, Marker, Marks, MessageId, MessageKind,
     NewMessage, OutboxId, Page, Position, StoredMessage, UnknownMessageKind, Unpublished,
@@ -26,7 +30,7 @@ pub const DEDUPE_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// # Durability
 ///
 /// When a method that writes has returned `Ok`, its effect survives the loss of the process and of power (a store that
-/// keeps nothing, such as the one in memory, says so in its documentation).
+/// keeps nothing, such as [`MemoryStore`], says so in its documentation).
 ///
 /// # Cancel safety
 ///
@@ -113,7 +117,7 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError>;
 
-    /// What `user` has not read in his direct conversations and in `groups`, the longest waiting conversation first
+    /// What `user` has not read in his direct conversations and in `groups`, the conversation that has been quiet for longest first
     ///
     /// Gives ranges, so that the answer stays small however much there is; [`history`](Self::history) has the messages.
     ///

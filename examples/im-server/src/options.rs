@@ -1,0 +1,193 @@
+//! The command line.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Parser;
+
+/// An instant-messaging server: web chat, STOMP over WebSocket and TCP, and REST.
+///
+/// Each option can be given as an environment variable as well; the command line wins.
+/// IM_LOG sets what is logged to standard error (for example IM_LOG=debug or
+/// IM_LOG=gateway_core=trace; default: info).
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Options {
+    /// Address of the page, of REST and of the WebSocket endpoint /ws; port 0 picks a free one
+    #[arg(long, env = "IM_HTTP", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) http: SocketAddr,
+
+    /// Address of plain STOMP over TCP; port 0 picks a free one
+    #[arg(long, env = "IM_STOMP", value_name = "ADDRESS", default_value = "127.0.0.1:61613")]
+    pub(crate) stomp: SocketAddr,
+
+    /// Folder of everything that the server keeps; made if missing
+    #[arg(long, env = "IM_DATA", value_name = "DIR", default_value = "./im-data")]
+    pub(crate) data: PathBuf,
+
+    /// Message queue: `embedded` (a file in the data folder), `memory` (lost at exit) or a URL
+    #[arg(long, env = "IM_BROKER", value_name = "KIND", default_value = "embedded")]
+    pub(crate) broker: BrokerKind,
+
+    /// Message and user store: `sqlite` (a file in the data folder), `memory` (lost at exit) or a URL
+    #[arg(long, env = "IM_STORE", value_name = "KIND", default_value = "sqlite")]
+    pub(crate) store: StoreKind,
+
+    /// User to make at start if missing; repeatable [env: IM_USER, several separated by blanks]
+    ///
+    /// The command line of a process can be read by every user of its machine: for passwords that
+    /// matter use the environment variable, or sign up on the page.
+    #[arg(long = "user", value_name = "NAME:PASSWORD")]
+    pub(crate) users: Vec<NewUser>,
+
+    /// Let every signed-in user use every /queue and /topic, as a fresh RabbitMQ does
+    #[arg(long, env = "IM_OPEN")]
+    pub(crate) open: bool,
+
+    /// Refuse sign-up: only users made by --user can sign in
+    #[arg(long, env = "IM_NO_SIGNUP")]
+    pub(crate) no_signup: bool,
+
+    /// Another origin whose pages may open the WebSocket, such as https://chat.example; repeatable
+    #[arg(
+        long = "allow-origin",
+        env = "IM_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    pub(crate) allow_origins: Vec<String>,
+}
+
+impl Options {
+    /// The options of this process: command line, then environment, then defaults.
+    ///
+    /// Ends the process, with a text that says what is wrong, where they cannot be understood.
+    pub(crate) fn from_process() -> Self {
+        let mut options = Self::parse();
+        // Not by clap: it would show the passwords in `--help`.
+        if options.users.is_empty()
+            && let Ok(users) = std::env::var("IM_USER")
+        {
+            match users.split_whitespace().map(str::parse).collect() {
+                Ok(users) => options.users = users,
+                Err(error) => {
+                    let error = format!("invalid value in IM_USER: {error}");
+                    <Self as clap::CommandFactory>::command()
+                        .error(clap::error::ErrorKind::ValueValidation, error)
+                        .exit()
+                }
+            }
+        }
+        options
+    }
+}
+
+/// What `--broker` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokerKind {
+    Memory,
+    Embedded,
+}
+
+impl FromStr for BrokerKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "embedded" => Ok(Self::Embedded),
+            other => Err(unknown_backend(other, "memory, embedded")),
+        }
+    }
+}
+
+/// What `--store` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    Memory,
+    Sqlite,
+}
+
+impl FromStr for StoreKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "sqlite" => Ok(Self::Sqlite),
+            other => Err(unknown_backend(other, "memory, sqlite")),
+        }
+    }
+}
+
+/// Never repeats the text itself: a URL may carry a password.
+fn unknown_backend(text: &str, known: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, _)) => {
+            format!("this server is built without a backend for {scheme}:// (it has: {known})")
+        }
+        None => format!("unknown kind (this server has: {known})"),
+    }
+}
+
+/// A user to make at start.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct NewUser {
+    pub(crate) name: String,
+    pub(crate) password: String,
+}
+
+impl fmt::Debug for NewUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl FromStr for NewUser {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((name, password)) if !name.is_empty() && !password.is_empty() => {
+                Ok(Self { name: name.to_owned(), password: password.to_owned() })
+            }
+            _ => Err("expected NAME:PASSWORD, neither of them empty".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_definition_is_consistent() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_password_may_hold_colons_and_stays_out_of_debug_output() {
+        let user: NewUser = "alice:a:b".parse().expect("valid");
+        assert_eq!((user.name.as_str(), user.password.as_str()), ("alice", "a:b"));
+        assert!(!format!("{user:?}").contains("a:b"));
+    }
+
+    #[test]
+    fn a_user_without_name_or_password_is_refused() {
+        for text in ["alice", "alice:", ":secret", ""] {
+            assert!(text.parse::<NewUser>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_is_not_built_in_is_named_without_its_credentials() {
+        let error = "amqp://guest:hunter2@localhost".parse::<BrokerKind>().expect_err("no amqp");
+        assert!(error.contains("amqp://") && error.contains("embedded"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        let error = "postgres://u:hunter2@h/db".parse::<StoreKind>().expect_err("no postgres");
+        assert!(error.contains("sqlite") && !error.contains("hunter2"), "{error}");
+    }
+}

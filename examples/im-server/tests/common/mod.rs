@@ -1,0 +1,16 @@
+//! What the end-to-end tests share: the server as a child process, and clients that share no code
+//! with it.
+
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+
+pub mod http;
+pub mod server;
+pub mod stock;
+pub mod websocket;
+pub mod wire;
+
+use std::time::Duration;
+
+/// How long anything may take before a test gives up. Generous: test machines are busy machines.
+pub const PATIENCE: Duration = Duration::from_secs(60);

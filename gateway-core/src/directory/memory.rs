@@ -1,0 +1,268 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{
+    Device, Directory, DirectoryError, MAX_DEVICES, Member, Registration, Role, successor,
+};
+use crate::auth::PasswordHash;
+use crate::clock::Clock;
+use crate::names::{DeviceName, GroupName, UserName};
+
+/// A directory that forgets everything when the process ends
+#[derive(Default)]
+pub struct MemoryDirectory {
+    state: Mutex<State>,
+    clock: Clock,
+}
+
+impl MemoryDirectory {
+    /// A directory of nobody
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the time from `clock`
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics between two changes that belong together, so a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDirectory").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    users: BTreeMap<UserName, User>,
+    groups: BTreeMap<GroupName, Vec<Member>>,
+}
+
+#[derive(Default)]
+struct User {
+    password: Option<PasswordHash>,
+    groups: BTreeSet<GroupName>,
+    devices: Vec<Device>,
+}
+
+impl State {
+    fn user(&mut self, user: &UserName) -> Result<&mut User, DirectoryError> {
+        self.users.get_mut(user).ok_or_else(|| DirectoryError::NoSuchUser(user.clone()))
+    }
+
+    fn group(&mut self, group: &GroupName) -> Result<&mut Vec<Member>, DirectoryError> {
+        self.groups.get_mut(group).ok_or_else(|| DirectoryError::NoSuchGroup(group.clone()))
+    }
+}
+
+#[async_trait]
+impl Directory for MemoryDirectory {
+    async fn create_user(
+        &self,
+        user: &UserName,
+        password: Option<&PasswordHash>,
+    ) -> Result<(), DirectoryError> {
+        let mut state = self.state();
+        if state.users.contains_key(user) {
+            return Err(DirectoryError::UserExists(user.clone()));
+        }
+        let record = User { password: password.cloned(), ..User::default() };
+        state.users.insert(user.clone(), record);
+        Ok(())
+    }
+
+    async fn set_password(
+        &self,
+        user: &UserName,
+        password: &PasswordHash,
+    ) -> Result<(), DirectoryError> {
+        self.state().user(user)?.password = Some(password.clone());
+        Ok(())
+    }
+
+    async fn user_exists(&self, user: &UserName) -> Result<bool, DirectoryError> {
+        Ok(self.state().users.contains_key(user))
+    }
+
+    async fn password_hash(&self, user: &UserName) -> Result<Option<PasswordHash>, DirectoryError> {
+        Ok(self.state().users.get(user).and_then(|record| record.password.clone()))
+    }
+
+    async fn users(&self, prefix: &str, limit: usize) -> Result<Vec<UserName>, DirectoryError> {
+        let state = self.state();
+        let range = (Bound::Included(prefix), Bound::Unbounded);
+        let from = state.users.range::<str, _>(range).map(|(name, _)| name);
+        Ok(from.take_while(|name| name.as_str().starts_with(prefix)).take(limit).cloned().collect())
+    }
+
+    async fn create_group(
+        &self,
+        group: &GroupName,
+        owner: &UserName,
+        members: &[UserName],
+    ) -> Result<(), DirectoryError> {
+        let mut state = self.state();
+        if state.groups.contains_key(group) {
+            return Err(DirectoryError::GroupExists(group.clone()));
+        }
+        let mut all = vec![Member::new(owner.clone(), Role::Owner)];
+        for user in members {
+            if all.iter().all(|member| member.user != *user) {
+                all.push(Member::new(user.clone(), Role::Member));
+            }
+        }
+        for member in &all {
+            state.user(&member.user)?;
+        }
+        for member in &all {
+            state.user(&member.user)?.groups.insert(group.clone());
+        }
+        state.groups.insert(group.clone(), all);
+        Ok(())
+    }
+
+    async fn members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, DirectoryError> {
+        Ok(self.state().groups.get(group).cloned())
+    }
+
+    async fn role(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+    ) -> Result<Option<Role>, DirectoryError> {
+        let state = self.state();
+        let member = state.groups.get(group).and_then(|all| all.iter().find(|m| m.user == *user));
+        Ok(member.map(|member| member.role))
+    }
+
+    async fn add_member(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+        role: Role,
+    ) -> Result<bool, DirectoryError> {
+        let mut state = self.state();
+        state.group(group)?;
+        if !state.user(user)?.groups.insert(group.clone()) {
+            return Ok(false);
+        }
+        state.group(group)?.push(Member::new(user.clone(), role));
+        Ok(true)
+    }
+
+    async fn remove_member(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+    ) -> Result<bool, DirectoryError> {
+        let mut state = self.state();
+        let members = state.group(group)?;
+        let before = members.len();
+        members.retain(|member| member.user != *user);
+        if members.len() == before {
+            return Ok(false);
+        }
+        if let Some(heir) = successor(members)
+            && let Some(heir) = members.iter_mut().find(|member| member.user == heir)
+        {
+            heir.role = Role::Owner;
+        }
+        state.user(user)?.groups.remove(group);
+        Ok(true)
+    }
+
+    async fn set_role(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+        role: Role,
+    ) -> Result<bool, DirectoryError> {
+        let mut state = self.state();
+        let members = state.group(group)?;
+        let others = members.iter().filter(|member| member.user != *user);
+        let other_owner = others.map(|member| member.role).any(|role| role == Role::Owner);
+        let Some(member) = members.iter_mut().find(|member| member.user == *user) else {
+            return Ok(false);
+        };
+        if role != Role::Owner && !other_owner {
+            return Err(DirectoryError::LastOwner(group.clone()));
+        }
+        member.role = role;
+        Ok(true)
+    }
+
+    async fn groups_of(&self, user: &UserName) -> Result<Vec<GroupName>, DirectoryError> {
+        let state = self.state();
+        let groups = state.users.get(user).map(|record| record.groups.iter().cloned().collect());
+        Ok(groups.unwrap_or_default())
+    }
+
+    async fn register_device(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+    ) -> Result<Registration, DirectoryError> {
+        let now = self.clock.now_millis();
+        let mut state = self.state();
+        let devices = &mut state.user(user)?.devices;
+        if let Some(known) = devices.iter().find(|known| known.name == *device) {
+            return Ok(Registration::new(false, known.seeded));
+        }
+        if devices.len() >= MAX_DEVICES {
+            return Err(DirectoryError::TooManyDevices);
+        }
+        devices.push(Device::new(device.clone(), now, false));
+        Ok(Registration::new(true, false))
+    }
+
+    async fn mark_seeded(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+    ) -> Result<(), DirectoryError> {
+        let mut state = self.state();
+        let missing = || DirectoryError::NoSuchDevice(device.clone());
+        let record = state.users.get_mut(user).ok_or_else(missing)?;
+        let known = record.devices.iter_mut().find(|known| known.name == *device);
+        known.ok_or_else(missing)?.seeded = true;
+        Ok(())
+    }
+
+    async fn remove_device(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+    ) -> Result<bool, DirectoryError> {
+        let mut state = self.state();
+        let Some(record) = state.users.get_mut(user) else { return Ok(false) };
+        let before = record.devices.len();
+        record.devices.retain(|known| known.name != *device);
+        Ok(record.devices.len() < before)
+    }
+
+    async fn devices(&self, user: &UserName) -> Result<Vec<Device>, DirectoryError> {
+        let state = self.state();
+        Ok(state.users.get(user).map(|record| record.devices.clone()).unwrap_or_default())
+    }
+
+    async fn share_group(&self, one: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        let state = self.state();
+        let (Some(one), Some(other)) = (state.users.get(one), state.users.get(other)) else {
+            return Ok(false);
+        };
+        Ok(!one.groups.is_disjoint(&other.groups))
+    }
+}

@@ -1,0 +1,381 @@
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::limits::{check, octets_of};
+use super::{
+    Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, Marker, Marks, MessageId, MessageStore,
+    NewMessage, OutboxId, Page, Position, StoreError, StoredMessage, Unpublished, UnreadRange,
+};
+use crate::clock::Clock;
+use crate::names::{ConversationId, ConversationKind, GroupName, UserName};
+
+/// How much a [`MemoryStore`] keeps by default: 256 MiB
+const DEFAULT_MAX_OCTETS: usize = 256 * 1024 * 1024;
+
+/// A message store that forgets everything when the process ends
+///
+/// It also forgets the oldest messages, together with their idempotency keys, when it holds more octets than its bound
+/// (256 MiB unless set); [`Position::first_seq`] tells. What is in the outbox is never forgotten: when that alone
+/// exceeds the bound, appending fails with [`StoreError::Overloaded`].
+pub struct MemoryStore {
+    state: Mutex<State>,
+    epoch: Epoch,
+    clock: Clock,
+    max_octets: usize,
+}
+
+impl MemoryStore {
+    /// An empty store
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            epoch: Epoch::generate(),
+            clock: Clock::system(),
+            max_octets: DEFAULT_MAX_OCTETS,
+        }
+    }
+
+    /// Takes the time from `clock`
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets how many octets of messages it keeps, headers and a share for bookkeeping included
+    #[must_use]
+    pub const fn with_max_octets(mut self, octets: usize) -> Self {
+        self.max_octets = octets;
+        self
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics between two changes that belong together, so a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("max_octets", &self.max_octets).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    conversations: HashMap<ConversationId, Conversation>,
+    /// The direct conversations of each user
+    direct: HashMap<UserName, HashSet<ConversationId>>,
+    keys: HashMap<(UserName, String), Appended>,
+    /// One entry per kept message, in the order of storing
+    oldest: VecDeque<ConversationId>,
+    octets: usize,
+    outbox: BTreeMap<OutboxId, Unpublished>,
+    outbox_octets: usize,
+    last_outbox: u64,
+}
+
+#[derive(Default)]
+struct Conversation {
+    messages: VecDeque<Kept>,
+    last_seq: u64,
+    last_time: u64,
+    /// How many messages ever counted as unread
+    counted: u64,
+    /// How many of them are forgotten
+    counted_forgotten: u64,
+    marks: BTreeMap<UserName, Progress>,
+}
+
+struct Kept {
+    message: StoredMessage,
+    /// [`Conversation::counted`] as it was with this message
+    counted: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    read: u64,
+    delivered: u64,
+    /// [`Conversation::counted`] at `read`
+    read_counted: u64,
+}
+
+impl Conversation {
+    fn first_seq(&self) -> u64 {
+        self.messages.front().map_or(self.last_seq + 1, |kept| kept.message.seq)
+    }
+
+    /// [`Conversation::counted`] as it was at `seq`
+    fn counted_at(&self, seq: u64) -> u64 {
+        let Some(index) = seq.checked_sub(self.first_seq()) else { return self.counted_forgotten };
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        self.messages.get(index).map_or(self.counted, |kept| kept.counted)
+    }
+
+    fn unread_of(&self, user: &UserName) -> u64 {
+        let read = self.marks.get(user).map_or(0, |progress| progress.read_counted);
+        self.counted - read.max(self.counted_forgotten)
+    }
+
+    fn marks(&self) -> Vec<Marks> {
+        let marks = self.marks.iter();
+        marks.map(|(user, at)| Marks::new(user.clone(), at.read, at.delivered)).collect()
+    }
+}
+
+impl State {
+    fn append(
+        &mut self,
+        message: NewMessage,
+        now: u64,
+        max_octets: usize,
+    ) -> Result<Appended, StoreError> {
+        check(&message)?;
+        let key = message.idempotency_key.clone().map(|key| (message.sender.clone(), key));
+        if let Some(first) = key.as_ref().and_then(|key| self.keys.get(key))
+            && now < first.timestamp.saturating_add(DEDUPE_MILLIS)
+        {
+            let waiting = first.outbox.filter(|id| self.outbox.contains_key(id));
+            return Ok(first.clone().with_outbox(waiting).as_duplicate());
+        }
+        let octets = octets_of(&message);
+
+        let targets = message.targets.clone();
+        let id = message.conversation.clone();
+        let conversation = self.conversations.entry(id.clone()).or_default();
+        if conversation.last_seq == 0
+            && let ConversationKind::Direct(one, other) = id.kind()
+        {
+            for person in [one, other] {
+                self.direct.entry(person).or_default().insert(id.clone());
+            }
+        }
+        let seq = conversation.last_seq + 1;
+        let timestamp = now.max(conversation.last_time);
+        let message = StoredMessage::new(message, seq, MessageId::generate(), timestamp);
+        conversation.last_seq = seq;
+        conversation.last_time = timestamp;
+        conversation.counted += u64::from(message.kind.counts_as_unread());
+        let counted = conversation.counted;
+        let progress = Progress { read: seq, delivered: seq, read_counted: counted };
+        conversation.marks.insert(message.sender.clone(), progress);
+        conversation.messages.push_back(Kept { message: message.clone(), counted });
+        self.oldest.push_back(id.clone());
+        self.octets += octets;
+
+        let mut appended = Appended::new(id, seq, message.message_id, timestamp);
+        if !targets.is_empty() {
+            self.last_outbox += 1;
+            let outbox = OutboxId::new(self.last_outbox);
+            self.outbox_octets += octets;
+            self.outbox.insert(outbox, Unpublished::new(outbox, message, targets));
+            appended = appended.with_outbox(Some(outbox));
+        }
+        if let Some(key) = key {
+            self.keys.insert(key, appended.clone());
+        }
+        self.forget(max_octets);
+        Ok(appended)
+    }
+
+    fn forget(&mut self, max_octets: usize) {
+        while self.octets > max_octets {
+            let Some(id) = self.oldest.pop_front() else { return };
+            let Some(conversation) = self.conversations.get_mut(&id) else { continue };
+            let Some(kept) = conversation.messages.pop_front() else { continue };
+            conversation.counted_forgotten = kept.counted;
+            let message = kept.message;
+            self.octets -= super::limits::octets_of_stored(&message);
+            if let Some(key) = message.idempotency_key {
+                let key = (message.sender, key);
+                // The key may meanwhile stand for a later message.
+                if self.keys.get(&key).is_some_and(|first| first.message_id == message.message_id) {
+                    self.keys.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// The conversations of a user that exist, unordered
+    fn of_user<'a>(
+        &'a self,
+        user: &UserName,
+        groups: &'a [GroupName],
+    ) -> impl Iterator<Item = (ConversationId, Option<&'a Conversation>)> {
+        let direct = self.direct.get(user).into_iter().flatten().cloned();
+        let groups = groups.iter().map(ConversationId::group);
+        direct.chain(groups).map(|id| {
+            let conversation = self.conversations.get(&id);
+            (id, conversation)
+        })
+    }
+}
+
+#[async_trait]
+impl MessageStore for MemoryStore {
+    async fn append(&self, batch: Vec<NewMessage>) -> Vec<Result<Appended, StoreError>> {
+        let now = self.clock.now_millis();
+        let mut state = self.state();
+        let octets: usize = batch.iter().map(octets_of).sum();
+        if state.outbox_octets.saturating_add(octets) > self.max_octets {
+            return batch.iter().map(|_| Err(StoreError::Overloaded)).collect();
+        }
+        batch.into_iter().map(|message| state.append(message, now, self.max_octets)).collect()
+    }
+
+    async fn history(
+        &self,
+        conversation: &ConversationId,
+        page: Page,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let state = self.state();
+        let Some(conversation) = state.conversations.get(conversation) else {
+            return Ok(Vec::new());
+        };
+        let first = conversation.first_seq();
+        let start = page.after.map_or(first, |after| first.max(after.saturating_add(1)));
+        let end = (conversation.last_seq + 1).min(page.before.unwrap_or(u64::MAX));
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let index = |seq: u64| usize::try_from(seq - first).unwrap_or(usize::MAX);
+        let matching =
+            conversation.messages.range(index(start)..index(end)).map(|kept| &kept.message);
+        let mut octets = 0;
+        let fits = |message: &&StoredMessage| {
+            let fits = octets < page.max_octets.max(1);
+            octets += super::limits::octets_of_stored(message);
+            fits
+        };
+        if page.after.is_some() {
+            Ok(matching.take(page.limit).take_while(fits).cloned().collect())
+        } else {
+            let mut last: Vec<_> =
+                matching.rev().take(page.limit).take_while(fits).cloned().collect();
+            last.reverse();
+            Ok(last)
+        }
+    }
+
+    async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
+        let state = self.state();
+        let (first, last) = state
+            .conversations
+            .get(conversation)
+            .map_or((1, 0), |conversation| (conversation.first_seq(), conversation.last_seq));
+        Ok(Position::new(first, last, self.epoch.clone()))
+    }
+
+    async fn mark(
+        &self,
+        conversation: &ConversationId,
+        user: &UserName,
+        marker: Marker,
+        up_to: u64,
+    ) -> Result<Marks, StoreError> {
+        let mut state = self.state();
+        let Some(conversation) = state.conversations.get_mut(conversation) else {
+            return Ok(Marks::new(user.clone(), 0, 0));
+        };
+        let up_to = up_to.min(conversation.last_seq);
+        let before = conversation.marks.get(user).copied().unwrap_or_default();
+        let mut after = before;
+        after.delivered = before.delivered.max(up_to);
+        if marker == Marker::Read && up_to > before.read {
+            after.read = up_to;
+            after.read_counted = conversation.counted_at(up_to);
+        }
+        let moved = (before.read, before.delivered) != (after.read, after.delivered);
+        if moved {
+            conversation.marks.insert(user.clone(), after);
+        }
+        Ok(Marks::new(user.clone(), after.read, after.delivered).with_moved(moved))
+    }
+
+    async fn markers(&self, conversation: &ConversationId) -> Result<Vec<Marks>, StoreError> {
+        let state = self.state();
+        Ok(state.conversations.get(conversation).map(Conversation::marks).unwrap_or_default())
+    }
+
+    async fn conversations(
+        &self,
+        user: &UserName,
+        groups: &[GroupName],
+        limit: usize,
+    ) -> Result<Vec<ConversationSummary>, StoreError> {
+        let state = self.state();
+        let mut found: Vec<_> = state.of_user(user, groups).collect();
+        let time = |conversation: &Option<&Conversation>| conversation.map_or(0, |c| c.last_time);
+        found.sort_by(|(a, one), (b, other)| time(other).cmp(&time(one)).then_with(|| a.cmp(b)));
+        found.truncate(limit);
+        let summary = |(id, conversation): (ConversationId, Option<&Conversation>)| {
+            let mut summary = ConversationSummary::new(id);
+            if let Some(conversation) = conversation {
+                summary.last_seq = conversation.last_seq;
+                summary.last_message =
+                    conversation.messages.back().map(|kept| kept.message.clone());
+                summary.unread = conversation.unread_of(user);
+                summary.markers = conversation.marks();
+            }
+            summary
+        };
+        Ok(found.into_iter().map(summary).collect())
+    }
+
+    async fn unread(
+        &self,
+        user: &UserName,
+        groups: &[GroupName],
+    ) -> Result<Vec<UnreadRange>, StoreError> {
+        let state = self.state();
+        let mut found: Vec<_> = state
+            .of_user(user, groups)
+            .filter_map(|(id, conversation)| {
+                let conversation = conversation?;
+                let read = conversation.marks.get(user).map_or(0, |progress| progress.read);
+                (read < conversation.last_seq).then(|| {
+                    (conversation.last_time, UnreadRange::new(id, read, conversation.last_seq))
+                })
+            })
+            .collect();
+        found.sort_by(|(one, a), (other, b)| {
+            one.cmp(other).then_with(|| a.conversation.cmp(&b.conversation))
+        });
+        Ok(found.into_iter().map(|(_, range)| range).collect())
+    }
+
+    async fn unpublished(
+        &self,
+        after: Option<OutboxId>,
+        limit: usize,
+    ) -> Result<Vec<Unpublished>, StoreError> {
+        let state = self.state();
+        let start = OutboxId::new(after.map_or(0, |after| after.get().saturating_add(1)));
+        Ok(state.outbox.range(start..).take(limit).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), StoreError> {
+        let mut state = self.state();
+        for id in ids {
+            if let Some(entry) = state.outbox.remove(id) {
+                state.outbox_octets -= super::limits::octets_of_stored(&entry.message);
+            }
+        }
+        Ok(())
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

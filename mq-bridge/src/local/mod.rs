@@ -1,0 +1,37 @@
+//! What the brokers inside this process share: routing, consumer groups, topic subscribers.
+
+mod consumer;
+mod counters;
+#[cfg_attr(
+    not(all(feature = "memory", feature = "embedded")),
+    allow(dead_code, reason = "each backend uses its part")
+)]
+mod group;
+mod live;
+mod pattern_map;
+#[cfg(feature = "embedded")]
+mod refill;
+mod tables;
+
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub(crate) use consumer::consume;
+pub(crate) use counters::Counters;
+pub(crate) use group::{Charge, Entry, Group, Keeper, Retention, Settings, Stored};
+pub(crate) use live::{Live, LiveSubscription};
+pub(crate) use tables::{Matched, Tables, validate_declaration};
+
+// A panic while a lock was held is a bug elsewhere; every section leaves the data whole at each
+// step, so going on is better than taking every other session down with it.
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

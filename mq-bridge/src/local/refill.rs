@@ -1,0 +1,129 @@
+//! A group whose messages are kept in the backend's storage, filled as far as consumers have room.
+
+use super::group::{BATCH, Consumer, Entry, Group, State, miscounted};
+
+/// What a group wants fetched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FetchWindow {
+    pub(crate) after: u64,
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+    generation: u64,
+}
+
+impl Group {
+    /// Whether an entry that is about to be stored will be handed out at once; if so the room is
+    /// held for it until [`stored`](Self::stored) or [`not_stored`](Self::not_stored).
+    pub(crate) fn promise(&self, cost: usize) -> bool {
+        let mut state = self.state();
+        if state.behind || state.ended.is_some() {
+            return false;
+        }
+        let room: usize = state.consumers.iter().map(Consumer::room).sum();
+        let promise = room > state.ready.len() + state.promised
+            && state.room_bytes() > state.ready_bytes + state.promised_bytes;
+        if promise {
+            state.promised += 1;
+            state.promised_bytes += cost;
+        }
+        promise
+    }
+
+    /// An entry was stored. It comes along if room was promised to it; given back if the room is
+    /// gone, it will be fetched.
+    pub(crate) fn stored(&self, entry: Option<Entry>) -> Option<Entry> {
+        let mut state = self.state();
+        state.depth += 1;
+        let mut unwanted = None;
+        match entry {
+            Some(entry) => {
+                state.promised = state.promised.saturating_sub(1);
+                state.promised_bytes = state.promised_bytes.saturating_sub(entry.cost());
+                // Behind an entry that was not brought here it must wait for its turn.
+                if state.behind || state.consumers.is_empty() {
+                    state.behind = true;
+                    unwanted = Some(entry);
+                } else {
+                    state.cursor = entry.id;
+                    state.insert(entry);
+                }
+            }
+            None => state.behind = true,
+        }
+        let wakers = state.waiting();
+        drop(state);
+        wakers.wake();
+        unwanted
+    }
+
+    /// The entry that room was promised to was not stored.
+    pub(crate) fn not_stored(&self, cost: usize) {
+        let mut state = self.state();
+        state.promised = state.promised.saturating_sub(1);
+        state.promised_bytes = state.promised_bytes.saturating_sub(cost);
+    }
+
+    /// Says that the storage holds entries which were never brought here.
+    pub(crate) fn set_behind(&self, depth: u64) {
+        let mut state = self.state();
+        state.depth = depth;
+        state.behind = depth > 0;
+    }
+
+    /// What to fetch now; `None` if nobody has room any more.
+    pub(crate) fn fetch_window(&self) -> Option<FetchWindow> {
+        let mut state = self.state();
+        let window = FetchWindow {
+            after: state.cursor,
+            entries: state.consumers.iter().map(Consumer::room).sum::<usize>().min(BATCH),
+            bytes: state.room_bytes(),
+            generation: state.generation,
+        };
+        if window.entries == 0 || !state.behind {
+            state.fetching = false;
+            return None;
+        }
+        Some(window)
+    }
+
+    /// A fetch failed; the next poll asks again.
+    pub(crate) fn fetch_failed(&self) {
+        let mut state = self.state();
+        state.fetching = false;
+        let wakers = state.waiting();
+        drop(state);
+        wakers.wake();
+    }
+
+    /// What a fetch brought, and whether more is left. Gives the counts of what nobody wants any
+    /// more.
+    pub(crate) fn fetched(
+        &self,
+        window: FetchWindow,
+        entries: Vec<Entry>,
+        more: bool,
+    ) -> Vec<(u64, u32)> {
+        let mut state = self.state();
+        state.fetching = false;
+        let mut unwanted = Vec::new();
+        if state.generation == window.generation && !state.consumers.is_empty() {
+            state.behind = more;
+            if let Some(last) = entries.last() {
+                state.cursor = last.id;
+            }
+            entries.into_iter().for_each(|entry| state.insert(entry));
+        } else {
+            unwanted = miscounted(entries);
+        }
+        let wakers = state.waiting();
+        drop(state);
+        wakers.wake();
+        unwanted
+    }
+}
+
+impl State {
+    fn room_bytes(&self) -> usize {
+        self.consumers.iter().map(|one| one.prefetch_bytes.saturating_sub(one.unacked_bytes)).sum()
+    }
+}
