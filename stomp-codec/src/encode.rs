@@ -120,15 +120,18 @@ impl<'a> HeadWriter<'a> {
         Ok(Self { dst, writing: Writing::of(command, version), index: 0 })
     }
 
-    /// Writes one header; `content-length` is left to [`HeadWriter::finish`]
+    /// Writes one header, or none on an error; `content-length` is left to [`HeadWriter::finish`]
     pub(crate) fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), EncodeError> {
         let index = self.index;
         self.index += 1;
         if name == b"content-length" {
             return Ok(());
         }
-        write_header(self.dst, self.writing, name, value)
-            .map_err(|Unencodable| EncodeError::Unencodable { index })
+        let start = self.dst.len();
+        write_header(self.dst, self.writing, name, value).map_err(|Unencodable| {
+            self.dst.truncate(start);
+            EncodeError::Unencodable { index }
+        })
     }
 
     /// Writes `content-length`, unless it is 0, and the blank line

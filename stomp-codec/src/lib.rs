@@ -10,15 +10,17 @@ mod escape;
 mod frame;
 mod heartbeat;
 mod limits;
+mod outbox;
 pub mod server;
 mod shared;
+mod timer;
 mod transmit;
 mod version;
 pub mod view;
 
 pub use bytestr::ByteStr;
 pub use command::Command;
-pub use decode::{Decoder, Item};
+pub use decode::{ChunkDecoder, Decoder, Item};
 pub use encode::{encode, encode_parts, encode_transmit};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use frame::Frame;

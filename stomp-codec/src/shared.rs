@@ -33,6 +33,7 @@ pub(crate) struct Encoded {
     /// Body and NUL where the body is large.
     pub(crate) body: [Bytes; 2],
     omitted: usize,
+    deliverable: bool,
 }
 
 /// Bodies up to this size stand behind the shared headers: one slice less to write for each receiver.
@@ -87,8 +88,7 @@ impl SharedMessage {
 
     /// Octets that a receiver of `version` gets, but for the head of its own
     pub fn size(&self, version: Version) -> usize {
-        let encoded = self.encoded(version);
-        encoded.tail.len() + encoded.body.iter().map(Bytes::len).sum::<usize>()
+        self.encoded(version).len()
     }
 
     /// Whether the octets of every receiver are UTF-8 text: looked at once for all of them
@@ -108,6 +108,15 @@ impl SharedMessage {
 }
 
 impl Encoded {
+    /// Whether the version can carry what a MESSAGE must have
+    pub(crate) const fn is_deliverable(&self) -> bool {
+        self.deliverable
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tail.len() + self.body.iter().map(Bytes::len).sum::<usize>()
+    }
+
     fn new(message: &Frame, version: Version) -> Self {
         let writing = Writing::of(Command::Message, version);
         let body = message.body();
@@ -115,6 +124,7 @@ impl Encoded {
         let mut tail =
             BytesMut::with_capacity(message.size() - if joined { 0 } else { body.len() } + 64);
         let mut omitted = 0;
+        let mut deliverable = true;
         let mut seen: Vec<std::borrow::Cow<'_, str>> = Vec::new();
         for (name, value) in message.headers() {
             if is_private(&name) || seen.contains(&name) {
@@ -124,6 +134,7 @@ impl Encoded {
             if write_header(&mut tail, writing, name.as_bytes(), value.as_bytes()).is_err() {
                 tail.truncate(start);
                 omitted += 1;
+                deliverable &= !matches!(&*name, "destination" | "message-id");
             }
             seen.push(name);
         }
@@ -136,9 +147,13 @@ impl Encoded {
         if joined {
             tail.put_slice(body);
             tail.put_u8(0);
-            return Self { tail: tail.freeze(), body: [Bytes::new(), Bytes::new()], omitted };
         }
-        Self { tail: tail.freeze(), body: [body.clone(), Bytes::from_static(b"\0")], omitted }
+        let body = if joined {
+            [Bytes::new(), Bytes::new()]
+        } else {
+            [body.clone(), Bytes::from_static(b"\0")]
+        };
+        Self { tail: tail.freeze(), body, omitted, deliverable }
     }
 }
 

@@ -28,7 +28,7 @@ impl Span {
 }
 
 /// The header lines of a frame: inline, then on the heap
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Spans {
     len: usize,
     inline: [Span; INLINE],
@@ -54,6 +54,19 @@ impl Spans {
             self.spilled.push(span);
         }
         self.len += 1;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.spilled.clear();
+    }
+
+    /// The spans, leaving none behind
+    pub(crate) fn take(&mut self) -> Self {
+        let taken =
+            Self { len: self.len, inline: self.inline, spilled: std::mem::take(&mut self.spilled) };
+        self.len = 0;
+        taken
     }
 
     pub(crate) fn as_slice(&self) -> &[Span] {

@@ -44,6 +44,8 @@ pub struct Config {
     /// Most octets that wait to be written before [`Session::deliver`](super::Session::deliver) refuses
     /// more; 4 MiB by default
     pub max_queued: usize,
+    /// How long octets may wait to be written before the session ends; 30 s by default
+    pub stall_timeout: Duration,
 }
 
 impl Default for Config {
@@ -65,6 +67,7 @@ impl Default for Config {
             transaction_timeout: Duration::from_secs(60),
             max_pending_receipts: 1024,
             max_queued: 4 * 1024 * 1024,
+            stall_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -101,4 +104,5 @@ setters! {
     transaction_timeout: Duration,
     max_pending_receipts: usize,
     max_queued: usize,
+    stall_timeout: Duration,
 }

@@ -275,6 +275,31 @@ impl ErrorReply {
     }
 }
 
+impl ErrorReply {
+    /// The message as one line of at most 255 octets, of octets that every version reads alike unless the
+    /// version is known
+    pub(super) fn safe_message(&self, is_negotiated: bool) -> String {
+        let mut safe: String = self
+            .message
+            .chars()
+            .map(|it| match it {
+                ':' | '\\' if !is_negotiated => ' ',
+                it if it.is_control() => ' ',
+                it => it,
+            })
+            .collect();
+        if safe.is_empty() {
+            safe.push_str("error");
+        }
+        let mut end = safe.len().min(255);
+        while !safe.is_char_boundary(end) {
+            end -= 1;
+        }
+        safe.truncate(end);
+        safe
+    }
+}
+
 impl From<&str> for ErrorReply {
     fn from(message: &str) -> Self {
         Self::new(message)
@@ -309,6 +334,9 @@ pub enum CloseReason {
     /// The client sent a frame that the session's state does not allow, or that lacks a header
     #[error("protocol error: {0}")]
     Protocol(&'static str),
+    /// The client did not read for too long
+    #[error("the client does not read")]
+    Stalled,
     /// The client exceeded a limit of the session
     #[error("limit exceeded: {0}")]
     Limit(&'static str),
@@ -331,7 +359,11 @@ impl CloseReason {
             Self::Closed => 1001,
             Self::Malformed(error) if error.kind().is_limit() => 1009,
             Self::Malformed(_) | Self::Protocol(_) | Self::HeartBeatTimeout => 1002,
-            Self::Limit(_) | Self::Rejected | Self::Failed | Self::ConnectTimeout => 1008,
+            Self::Limit(_)
+            | Self::Rejected
+            | Self::Failed
+            | Self::ConnectTimeout
+            | Self::Stalled => 1008,
         }
     }
 }

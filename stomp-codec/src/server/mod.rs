@@ -2,7 +2,11 @@
 
 mod config;
 mod event;
+mod handle;
+mod receipt;
 mod session;
+mod subscription;
+mod transaction;
 
 pub use config::Config;
 pub use event::{

@@ -1,0 +1,456 @@
+//! Finds where frames end, one line at a time from a saved position
+
+use memchr::{memchr, memchr2, memchr3};
+
+use super::grammar::{self, Fault};
+use crate::escape::Reading;
+use crate::frame::{Span, Spans, trim_blanks};
+use crate::{Command, DecodeError, DecodeErrorKind, Limits, Mode, Version};
+
+/// What stands at the front of the octets
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// More octets are needed; those that were seen need not be looked at again
+    More,
+    /// EOLs between frames
+    HeartBeats { octets: usize, count: usize },
+    /// A whole frame: its head with the blank line, then its body, then NUL
+    Frame { head: usize, body: usize },
+}
+
+/// Where the scanner is within the frame that the octets begin with
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Between,
+    Command,
+    Headers,
+    /// From here to the NUL that ends the frame, at `end` where `content-length` says so.
+    Body {
+        start: usize,
+        end: Option<usize>,
+    },
+    Dead(DecodeError),
+}
+
+/// The state of the decoder; the octets are kept by whoever calls it
+///
+/// `scan` is given all octets from the beginning of the current frame on. Every check is made at a place
+/// of the stream that does not depend on how the octets were cut: at the octet that breaks a limit, at a
+/// NUL, at the end of a line, at the end of the head. So the result does not depend on it either.
+#[derive(Clone, Debug)]
+pub(super) struct Scanner {
+    pub(super) version: Version,
+    pub(super) mode: Mode,
+    pub(super) limits: Limits,
+    /// Octets of the stream before the current frame.
+    base: u64,
+    stage: Stage,
+    /// Where the current line begins.
+    line: usize,
+    /// Up to where the current line, or the body, was searched.
+    seen: usize,
+    pub(super) command: Command,
+    pub(super) spans: Spans,
+    pub(super) escaped: bool,
+    content_length: Option<u64>,
+    #[cfg(test)]
+    pub(super) examined: u64,
+}
+
+impl Scanner {
+    pub(super) const fn new(mode: Mode, limits: Limits) -> Self {
+        Self {
+            version: Version::V1_2,
+            mode,
+            limits,
+            base: 0,
+            stage: Stage::Between,
+            line: 0,
+            seen: 0,
+            command: Command::Connect,
+            spans: Spans::new(),
+            escaped: false,
+            content_length: None,
+            #[cfg(test)]
+            examined: 0,
+        }
+    }
+
+    /// Octets of the stream that were taken so far
+    pub(super) const fn offset(&self) -> u64 {
+        self.base
+    }
+
+    pub(super) const fn reading(&self) -> Reading {
+        if self.command.is_escape_free() { Reading::Raw } else { Reading::of(self.version) }
+    }
+
+    /// Says that the first `octets` octets were taken: the next scan begins behind them
+    pub(super) fn taken(&mut self, octets: usize) {
+        self.base += octets as u64;
+        self.stage = Stage::Between;
+        self.line = 0;
+        self.seen = 0;
+    }
+
+    /// Looks at what stands at the front of `data`
+    pub(super) fn scan(&mut self, data: &[u8]) -> Result<Found, DecodeError> {
+        let result = self.step(data);
+        if let Err(error) = result {
+            self.stage = Stage::Dead(error);
+        }
+        result
+    }
+
+    fn step(&mut self, data: &[u8]) -> Result<Found, DecodeError> {
+        loop {
+            match self.stage {
+                Stage::Dead(error) => return Err(error),
+                Stage::Between => match data.first() {
+                    None => return Ok(Found::More),
+                    Some(b'\n' | b'\r' | 0) => match self.between(data)? {
+                        Some(found) => return Ok(found),
+                        None => self.stage = Stage::Command,
+                    },
+                    Some(_) => self.stage = Stage::Command,
+                },
+                Stage::Command => {
+                    let Some(end) = self.line_end(data, self.limits.command)? else {
+                        return Ok(Found::More);
+                    };
+                    self.command(data, end)?;
+                    self.stage = Stage::Headers;
+                }
+                Stage::Headers => match self.headers(data)? {
+                    None => return Ok(Found::More),
+                    Some(head) => self.stage = self.head(data, head)?,
+                },
+                Stage::Body { start, end: Some(end) } => return self.sized(data, start, end),
+                Stage::Body { start, end: None } => return self.unsized_body(data, start),
+            }
+        }
+    }
+
+    /// EOLs, and NULs where they are let pass, before a command
+    ///
+    /// `None` where a command begins at the front of `data`.
+    fn between(&mut self, data: &[u8]) -> Result<Option<Found>, DecodeError> {
+        let mut octets = 0;
+        let mut count = 0;
+        while let Some(octet) = data.get(octets) {
+            match octet {
+                b'\n' => {
+                    let rest = data.get(octets..).unwrap_or_default();
+                    let run = rest.iter().position(|octet| *octet != b'\n').unwrap_or(rest.len());
+                    octets += run;
+                    count += run;
+                }
+                b'\r' if self.cr_ends_lines() => match data.get(octets + 1) {
+                    Some(b'\n') => {
+                        octets += 2;
+                        count += 1;
+                    }
+                    None => break,
+                    Some(_) if octets > 0 => break,
+                    Some(_) => return Err(self.error(DecodeErrorKind::BareCr, 0)),
+                },
+                0 if self.mode == Mode::Lenient => octets += 1,
+                0 if octets == 0 => return Err(self.error(DecodeErrorKind::StrayNul, 0)),
+                _ => break,
+            }
+        }
+        self.count_examined(octets);
+        Ok(match octets {
+            0 if data.first() == Some(&b'\r') && self.cr_ends_lines() => Some(Found::More),
+            0 => None,
+            octets => Some(Found::HeartBeats { octets, count }),
+        })
+    }
+
+    /// Finds the LF that ends the current line, or refuses the line
+    ///
+    /// On success `seen` is behind the LF.
+    fn line_end(&mut self, data: &[u8], limit: usize) -> Result<Option<usize>, DecodeError> {
+        let rest = data.get(self.seen..).unwrap_or_default();
+        if let Some(length) = memchr(b'\n', rest) {
+            self.count_examined(length + 1);
+            let end = self.seen + length;
+            if end - self.line > limit || end >= self.limits.head {
+                self.check_length(data, end, limit, true)?;
+            }
+            self.seen = end + 1;
+            return Ok(Some(end));
+        }
+        self.count_examined(rest.len());
+        let nul = memchr(0, rest).map(|at| self.seen + at);
+        self.check_length(data, data.len(), limit, false)?;
+        if let Some(nul) = nul {
+            return Err(self.nul_in_head(data, nul));
+        }
+        self.seen = data.len();
+        Ok(None)
+    }
+
+    /// Refuses a line of which `end` octets have come, where that is too many; `ended` with an LF or not
+    #[cold]
+    fn check_length(
+        &self,
+        data: &[u8],
+        end: usize,
+        limit: usize,
+        ended: bool,
+    ) -> Result<(), DecodeError> {
+        // A CR that may belong to the EOL, or does, is no part of the line.
+        let carriage_return = self.cr_ends_lines()
+            && (ended || end - self.line == limit + 1)
+            && end > self.line
+            && data.get(end - 1) == Some(&b'\r');
+        let line_at = self.line + limit;
+        let line_is_long = end - usize::from(carriage_return) > line_at;
+        let head_at = self.limits.head;
+        let head_is_long = end + usize::from(ended) > head_at;
+        if head_is_long && (head_at <= line_at || !line_is_long) {
+            let kind = DecodeErrorKind::HeadTooLarge { limit: head_at };
+            return Err(self.fault(data, head_at, kind, head_at));
+        }
+        if line_is_long {
+            let kind = match self.stage {
+                Stage::Headers => DecodeErrorKind::HeaderLineTooLong { limit },
+                _ => DecodeErrorKind::CommandTooLong { limit },
+            };
+            return Err(self.fault(data, line_at, kind, self.line));
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, data: &[u8], end: usize) -> Result<(), DecodeError> {
+        let line = self.strip(data.get(..end).unwrap_or_default());
+        match Command::from_octets(line).filter(|command| command.exists_in(self.version)) {
+            Some(command) => self.command = command,
+            None => {
+                let bare_cr = self.cr_ends_lines() && memchr(b'\r', line).is_some();
+                let kind =
+                    if bare_cr { DecodeErrorKind::BareCr } else { DecodeErrorKind::UnknownCommand };
+                return Err(match memchr(0, line) {
+                    Some(nul) => self.nul_in_head(data, nul),
+                    None => self.error(kind, 0),
+                });
+            }
+        }
+        self.spans.clear();
+        self.escaped = false;
+        self.content_length = None;
+        self.line = self.seen;
+        Ok(())
+    }
+
+    /// Takes header lines up to the blank one; gives the length of the head with it
+    fn headers(&mut self, data: &[u8]) -> Result<Option<usize>, DecodeError> {
+        loop {
+            let Some(end) = self.line_end(data, self.limits.header_line)? else {
+                return Ok(None);
+            };
+            let line = self.strip(data.get(self.line..end).unwrap_or_default());
+            if line.is_empty() {
+                return Ok(Some(self.seen));
+            }
+            if self.spans.len() >= self.limits.headers {
+                let kind = DecodeErrorKind::TooManyHeaders { limit: self.limits.headers };
+                return Err(self.fault(data, end, kind, self.line));
+            }
+            let (name, value) = match grammar::header(line) {
+                Ok(header) => header,
+                Err(Fault::EmptyName) => {
+                    return Err(self.fault(data, end, DecodeErrorKind::EmptyHeaderName, self.line));
+                }
+                Err(_) => {
+                    return Err(self.fault(data, end, DecodeErrorKind::HeaderNoColon, self.line));
+                }
+            };
+            if name == b"content-length" {
+                self.content_length(data, end, value)?;
+            }
+            self.spans.push(Span::new(self.line, self.line + name.len(), self.line + line.len()));
+            self.line = self.seen;
+        }
+    }
+
+    fn content_length(&mut self, data: &[u8], end: usize, value: &[u8]) -> Result<(), DecodeError> {
+        let padded = self.mode == Mode::Lenient || self.version == Version::V1_0;
+        let digits = if padded { trim_blanks(value) } else { value };
+        let Ok(number) = grammar::number(digits) else {
+            return Err(self.fault(data, end, DecodeErrorKind::BadContentLength, self.line));
+        };
+        if self.content_length.is_some_and(|first| first != number) {
+            let kind = DecodeErrorKind::ConflictingContentLength;
+            return Err(self.fault(data, end, kind, self.line));
+        }
+        self.content_length = Some(number);
+        Ok(())
+    }
+
+    /// Checks the head as a whole and says where the body ends, if that is known
+    fn head(&mut self, data: &[u8], length: usize) -> Result<Stage, DecodeError> {
+        let head = data.get(..length).unwrap_or_default();
+        if memchr3(b'\\', 0, b'\r', head).is_some() {
+            self.unusual_head(head)?;
+        }
+        if let Err(error) = std::str::from_utf8(head) {
+            return Err(self.error(DecodeErrorKind::InvalidUtf8, error.valid_up_to()));
+        }
+        let has_body = self.command.may_have_body() || self.version == Version::V1_0;
+        let end = match self.content_length {
+            None => None,
+            Some(octets) if octets > 0 && !has_body => {
+                return Err(self.body_not_allowed(length));
+            }
+            Some(octets) => match usize::try_from(octets) {
+                Ok(octets) if octets <= self.limits.body => Some(length + octets),
+                _ => return Err(self.body_too_large(length)),
+            },
+        };
+        self.seen = length;
+        Ok(Stage::Body { start: length, end })
+    }
+
+    /// Looks closer at a head that holds a backslash, a NUL or a CR
+    #[cold]
+    fn unusual_head(&mut self, head: &[u8]) -> Result<(), DecodeError> {
+        if let Some(nul) = memchr(0, head) {
+            return Err(self.nul_in_head(head, nul));
+        }
+        if self.cr_ends_lines() {
+            for at in memchr::memchr_iter(b'\r', head) {
+                if head.get(at + 1) != Some(&b'\n') {
+                    return Err(self.error(DecodeErrorKind::BareCr, at));
+                }
+            }
+        }
+        let reading = self.reading();
+        if reading.escapes() && memchr(b'\\', head).is_some() {
+            self.escaped = true;
+            for span in self.spans.as_slice() {
+                let name = head.get(span.name()).unwrap_or_default();
+                let value = head.get(span.value()).unwrap_or_default();
+                if !reading.accepts(name) || !reading.accepts(value) {
+                    let kind = DecodeErrorKind::BadEscape;
+                    return Err(self.error(kind, span.name().start));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A body whose length is known: its octets are not looked at
+    fn sized(&self, data: &[u8], start: usize, end: usize) -> Result<Found, DecodeError> {
+        match data.get(end) {
+            None => Ok(Found::More),
+            Some(0) => Ok(Found::Frame { head: start, body: end - start }),
+            Some(_) => Err(self.error(DecodeErrorKind::MissingNul, end)),
+        }
+    }
+
+    /// A body that ends at the first NUL
+    fn unsized_body(&mut self, data: &[u8], start: usize) -> Result<Found, DecodeError> {
+        let rest = data.get(self.seen..).unwrap_or_default();
+        let nul = memchr(0, rest).map(|at| self.seen + at);
+        let end = nul.unwrap_or(data.len());
+        self.count_examined(end - self.seen);
+        if end > start && !self.command.may_have_body() && self.version > Version::V1_0 {
+            self.check_unexpected_body(data, start, end)?;
+        }
+        if end - start > self.limits.body {
+            return Err(self.body_too_large(start));
+        }
+        self.seen = end;
+        Ok(match nul {
+            None => Found::More,
+            Some(end) => Found::Frame { head: start, body: end - start },
+        })
+    }
+
+    /// Refuses a body where none may be, but for EOLs behind CONNECT in lenient mode
+    #[cold]
+    fn check_unexpected_body(
+        &self,
+        data: &[u8],
+        start: usize,
+        end: usize,
+    ) -> Result<(), DecodeError> {
+        let tolerated =
+            self.mode == Mode::Lenient && matches!(self.command, Command::Connect | Command::Stomp);
+        let new = data.get(self.seen..end).unwrap_or_default();
+        let text = if tolerated {
+            let text = new.iter().position(|octet| !matches!(octet, b'\n' | b'\r'));
+            text.map(|at| self.seen + at - start)
+        } else {
+            Some(0)
+        };
+        match text {
+            Some(at) if at <= self.limits.body => Err(self.body_not_allowed(start + at)),
+            _ => Ok(()),
+        }
+    }
+
+    fn cr_ends_lines(&self) -> bool {
+        self.version == Version::V1_2 || self.mode == Mode::Lenient
+    }
+
+    fn strip<'a>(&self, line: &'a [u8]) -> &'a [u8] {
+        match line {
+            [line @ .., b'\r'] if self.cr_ends_lines() => line,
+            line => line,
+        }
+    }
+
+    /// An error in a line, unless a NUL before `until` says that the frame was cut
+    #[cold]
+    fn fault(
+        &self,
+        data: &[u8],
+        until: usize,
+        kind: DecodeErrorKind,
+        offset: usize,
+    ) -> DecodeError {
+        match memchr(0, data.get(..until).unwrap_or_default()) {
+            Some(nul) => self.nul_in_head(data, nul),
+            None => self.error(kind, offset),
+        }
+    }
+
+    /// A NUL in the head: a frame that was cut, or, in the command line, one that never was
+    #[cold]
+    fn nul_in_head(&self, data: &[u8], nul: usize) -> DecodeError {
+        let before = data.get(..nul).unwrap_or_default();
+        let cut = memchr2(b'\n', b'\r', before).is_some()
+            || Command::from_octets(before).is_some_and(|it| it.exists_in(self.version));
+        let kind = if cut { DecodeErrorKind::NulInHeader } else { DecodeErrorKind::UnknownCommand };
+        self.error(kind, nul)
+    }
+
+    #[cold]
+    fn body_not_allowed(&self, at: usize) -> DecodeError {
+        self.error(DecodeErrorKind::BodyNotAllowed { command: self.command }, at)
+    }
+
+    #[cold]
+    fn body_too_large(&self, at: usize) -> DecodeError {
+        self.error(DecodeErrorKind::BodyTooLarge { limit: self.limits.body }, at)
+    }
+
+    #[cold]
+    fn error(&self, kind: DecodeErrorKind, at: usize) -> DecodeError {
+        DecodeError { kind, offset: self.base + at as u64 }
+    }
+
+    #[cfg_attr(not(test), allow(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
+    #[inline]
+    fn count_examined(&mut self, octets: usize) {
+        #[cfg(test)]
+        {
+            self.examined += octets as u64;
+        }
+        #[cfg(not(test))]
+        let _ = octets;
+    }
+}
