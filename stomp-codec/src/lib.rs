@@ -2,6 +2,8 @@
 
 mod bytestr;
 pub mod client;
+#[cfg(feature = "codec")]
+mod codec;
 mod command;
 mod decode;
 mod encode;
@@ -19,6 +21,8 @@ mod version;
 pub mod view;
 
 pub use bytestr::ByteStr;
+#[cfg(feature = "codec")]
+pub use codec::{CodecError, StompCodec};
 pub use command::Command;
 pub use decode::{ChunkDecoder, Decoder, Item};
 pub use encode::{encode, encode_parts, encode_transmit};

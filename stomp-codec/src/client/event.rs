@@ -110,6 +110,9 @@ pub enum ClientError {
     /// The version of the session does not have the command
     #[error("not supported by the version of the session")]
     Unsupported,
+    /// The frame given to [`Session::send`](super::Session::send) is no SEND
+    #[error("not a SEND frame")]
+    NotSend,
     /// An empty destination
     #[error("empty destination")]
     NoDestination,

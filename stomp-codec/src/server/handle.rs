@@ -1,5 +1,7 @@
 //! What each frame of the client does
 
+use std::collections::VecDeque;
+
 use super::receipt::Effect;
 use super::session::{Phase, Session, timer};
 use super::subscription::{Key, Subscription};
@@ -76,7 +78,7 @@ impl<T> Session<T> {
             let reply = ErrorReply::new("no common protocol version")
                 .header("version", versions)
                 .body(body);
-            self.reply(reply, CloseReason::Protocol("no common protocol version"));
+            self.reply(&reply, CloseReason::Protocol("no common protocol version"));
             return;
         };
         let refusal = if is_1_0_only {
@@ -181,7 +183,7 @@ impl<T> Session<T> {
         let receipt = self.owe_with(&frame, effect);
         if receipt.is_some() {
             if let Some(subscription) = self.subscriptions.get_mut(&id) {
-                subscription.held = Some(std::collections::VecDeque::new());
+                subscription.held = Some(VecDeque::new());
             }
         }
         if let Ok(frame) = view::Subscribe::try_from(frame) {
@@ -202,7 +204,7 @@ impl<T> Session<T> {
             return Err(Refusal::protocol("UNSUBSCRIBE of an unknown subscription"));
         };
         let held = subscription.held.take();
-        self.drop_held(held);
+        self.drop_held(held.as_ref());
         let id = subscription.id.clone();
         let returned = subscription.into_tokens().collect();
         let receipt = self.owe(&frame);
@@ -413,7 +415,10 @@ impl<T> Session<T> {
 
 /// A header that must be present and not empty
 fn required(frame: &Frame, name: &str, missing: &'static str) -> Result<ByteStr, Refusal> {
-    frame.header_text(name).filter(|value| !value.is_empty()).ok_or(Refusal::protocol(missing))
+    frame
+        .header_text(name)
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| Refusal::protocol(missing))
 }
 
 /// A number as the session writes it: digits only

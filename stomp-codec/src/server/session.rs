@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,7 +46,7 @@ pub struct Session<T> {
     pub(super) eof: bool,
     /// The latest time that anybody told.
     pub(super) now: Instant,
-    pub(super) events: std::collections::VecDeque<Event<T>>,
+    pub(super) events: VecDeque<Event<T>>,
     outbox: Outbox,
     /// Whether nothing was written for one whole stall timeout.
     has_stalled: bool,
@@ -108,7 +109,7 @@ impl<T> Session<T> {
             decoder: ChunkDecoder::new(config.mode, config.limits_before_connect),
             eof: false,
             now,
-            events: std::collections::VecDeque::new(),
+            events: VecDeque::new(),
             outbox: Outbox::default(),
             has_stalled: false,
             held_octets: 0,
@@ -224,6 +225,7 @@ impl<T> Session<T> {
     /// Opens the session: sends CONNECTED; what was pipelined behind CONNECT is processed from here on
     ///
     /// Does nothing unless [`Event::Connect`] waits for its answer. Headers that cannot be carried are left out.
+    #[allow(clippy::needless_pass_by_value, reason = "said once")]
     pub fn accept(&mut self, now: Instant, accepted: Accepted) {
         self.at(now);
         if self.phase != Phase::Authenticating {
@@ -250,13 +252,14 @@ impl<T> Session<T> {
     pub fn reject(&mut self, now: Instant, reply: impl Into<ErrorReply>) {
         self.at(now);
         if self.phase == Phase::Authenticating {
-            self.reply(reply.into(), CloseReason::Rejected);
+            self.reply(&reply.into(), CloseReason::Rejected);
         }
     }
 
     /// Answers a receipt: RECEIPT leaves once all earlier ones were answered
     ///
     /// `headers` are added to it; those that the version cannot carry are left out.
+    #[allow(clippy::needless_pass_by_value, reason = "a token is answered once")]
     pub fn receipt(&mut self, token: ReceiptToken, headers: &[(&str, &str)]) {
         let Some(id) = self.receipts.id(&token) else { return };
         let mut all = Vec::with_capacity(headers.len() + 1);
@@ -352,7 +355,7 @@ impl<T> Session<T> {
     /// Sends ERROR and ends the session; RECEIPTs not yet answered never leave
     pub fn fail(&mut self, now: Instant, reply: impl Into<ErrorReply>) {
         self.at(now);
-        self.reply(reply.into(), CloseReason::Failed);
+        self.reply(&reply.into(), CloseReason::Failed);
     }
 
     /// Ends the session without a frame
@@ -487,8 +490,8 @@ impl<T> Session<T> {
     }
 
     /// Messages that were held back for a subscription that ends are not sent
-    pub(super) fn drop_held(&mut self, held: Option<std::collections::VecDeque<Transmit>>) {
-        self.held_octets -= held.iter().flatten().map(Transmit::len).sum::<usize>();
+    pub(super) fn drop_held(&mut self, held: Option<&VecDeque<Transmit>>) {
+        self.held_octets -= held.into_iter().flatten().map(Transmit::len).sum::<usize>();
     }
 
     /// Command and `subscription` header of every MESSAGE of a subscription
@@ -523,10 +526,10 @@ impl<T> Session<T> {
         if let Some(id) = receipt.filter(|_| self.phase == Phase::Open) {
             reply = reply.header("receipt-id", &*id);
         }
-        self.reply(reply, reason);
+        self.reply(&reply, reason);
     }
 
-    pub(super) fn reply(&mut self, reply: ErrorReply, reason: CloseReason) {
+    pub(super) fn reply(&mut self, reply: &ErrorReply, reason: CloseReason) {
         if self.phase == Phase::Closed {
             return;
         }

@@ -6,6 +6,7 @@ use crate::{ByteStr, view};
 
 /// One step of an open transaction
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "sends are the common case")]
 pub(super) enum Step<T> {
     Send(view::Send),
     Settle { nack: bool, subscription: SubscriptionId, covered: Covered<T> },
