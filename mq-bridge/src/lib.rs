@@ -4,6 +4,8 @@ mod broker;
 mod capability;
 mod confirm;
 mod declaration;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod error;
 mod headers;
 mod health;
@@ -20,6 +22,8 @@ pub use broker::Broker;
 pub use capability::{Capabilities, Capability};
 pub use confirm::{Confirm, Confirmer};
 pub use declaration::{Declaration, DeclarationKind};
+#[cfg(feature = "embedded")]
+pub use embedded::{Embedded, EmbeddedConfig};
 pub use error::BrokerError;
 pub use headers::{Headers, HeadersBuilder, HeadersIter, MalformedHeaders};
 pub use health::{Health, Metrics, SourceStats};

@@ -57,7 +57,6 @@ impl DeliverySource for MemberStream {
             keeper.recount(group, taken.recount);
         }
         if !taken.expired.is_empty() {
-            Counters::add(&counters.expired, taken.expired.len());
             keeper.expired(group, taken.expired);
         }
         if !taken.dead.is_empty() {

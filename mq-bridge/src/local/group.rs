@@ -17,8 +17,8 @@ use std::task::Waker;
 use std::time::SystemTime;
 
 use crate::{
-    BrokerError, Confirm, DeadLetterReason, Delivery, EndReason, Message, Source, SourceStats,
-    SubscribeOptions, Target,
+    BrokerError, Confirm, DeadLetterReason, Declaration, Delivery, EndReason, Message, Source,
+    SourceStats, SubscribeOptions, Target,
 };
 
 use super::lock;
@@ -32,7 +32,7 @@ pub(crate) struct Stored {
     pub(crate) message: Message,
     pub(crate) redelivered: bool,
     /// What the message holds of the broker's memory budget, given back on drop.
-    pub(crate) charge: Option<Charge>,
+    pub(crate) _charge: Option<Charge>,
 }
 
 /// Octets taken from a budget.
@@ -82,7 +82,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         self.stored.message.cost()
     }
 }
@@ -92,6 +92,15 @@ impl Entry {
 pub(crate) struct Settings {
     pub(crate) max_deliveries: Option<NonZeroU32>,
     pub(crate) dead_letter: Option<Arc<str>>,
+}
+
+impl Settings {
+    pub(crate) fn of(declaration: &Declaration) -> Self {
+        Self {
+            max_deliveries: declaration.max_deliveries,
+            dead_letter: declaration.dead_letter.clone(),
+        }
+    }
 }
 
 /// What a backend does about the changes of its groups.
@@ -229,10 +238,6 @@ impl Group {
         }
     }
 
-    pub(crate) fn add_depth(&self, count: u64) {
-        self.state().depth += count;
-    }
-
     pub(crate) fn sub_depth(&self, count: u64) {
         let mut state = self.state();
         state.depth = state.depth.saturating_sub(count);
@@ -313,8 +318,8 @@ impl Group {
         }
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
-        self.state().ended.is_some()
+    pub(crate) fn is_deleted(&self) -> bool {
+        matches!(self.state().ended, Some(EndReason::Deleted))
     }
 
     /// Adds an entry that is kept here, under the next id of the group.

@@ -17,8 +17,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 pub(crate) use consumer::consume;
 pub(crate) use counters::Counters;
-pub(crate) use group::{Charge, Entry, Group, Keeper, Retention, Settings, Stored};
+#[cfg(feature = "memory")]
+pub(crate) use group::Charge;
+pub(crate) use group::{Entry, Group, Keeper, Retention, Settings, Stored};
 pub(crate) use live::{Live, LiveSubscription};
+#[cfg(feature = "embedded")]
+pub(crate) use refill::FetchWindow;
 pub(crate) use tables::{Matched, Tables, validate_declaration};
 
 // A panic while a lock was held is a bug elsewhere; every section leaves the data whole at each

@@ -86,15 +86,6 @@ impl Group {
         Some(window)
     }
 
-    /// A fetch failed; the next poll asks again.
-    pub(crate) fn fetch_failed(&self) {
-        let mut state = self.state();
-        state.fetching = false;
-        let wakers = state.waiting();
-        drop(state);
-        wakers.wake();
-    }
-
     /// What a fetch brought, and whether more is left. Gives the counts of what nobody wants any
     /// more.
     pub(crate) fn fetched(

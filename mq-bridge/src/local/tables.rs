@@ -9,7 +9,7 @@ use crate::{
 };
 
 use super::pattern_map::PatternMap;
-use super::{Group, Live};
+use super::{Group, Live, Settings};
 
 /// The groups and subscribers of a broker inside this process.
 #[derive(Debug, Default)]
@@ -85,6 +85,24 @@ impl Tables {
                 ..SourceStats::default()
             }),
             _ => self.group(source).map(|group| group.stats()),
+        }
+    }
+
+    /// Whether there is nothing left to do for a declaration.
+    pub(crate) fn is_declared(&self, declaration: &Declaration) -> bool {
+        let same = |group: &Arc<Group>| group.settings() == Settings::of(declaration);
+        let dead_letter = declaration.dead_letter.as_ref();
+        if !dead_letter.is_none_or(|name| self.queues.contains_key(name)) {
+            return false;
+        }
+        match &declaration.kind {
+            DeclarationKind::Queue => self.queues.get(&declaration.name).is_some_and(same),
+            DeclarationKind::Durable { patterns } => {
+                self.durables.get(&declaration.name).is_some_and(|durable| {
+                    same(&durable.group)
+                        && patterns.iter().all(|pattern| durable.patterns.contains(pattern))
+                })
+            }
         }
     }
 

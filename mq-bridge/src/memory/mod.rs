@@ -137,7 +137,7 @@ impl Shared {
             }
         }
         if !prepared.matched.groups.is_empty() {
-            let stored = Arc::new(Stored { message, redelivered, charge: prepared.charge });
+            let stored = Arc::new(Stored { message, redelivered, _charge: prepared.charge });
             for (group, index) in prepared.matched.groups {
                 if let Some(target) = targets.get(index) {
                     self.push(&group, Arc::clone(&stored), target.clone(), None);
@@ -213,6 +213,7 @@ impl Keeper for Shared {
     }
 
     fn expired(&self, group: &Arc<Group>, entries: Vec<Entry>) {
+        Counters::add(&self.counters.expired, entries.len());
         group.sub_depth(entries.len() as u64);
     }
 
@@ -248,10 +249,10 @@ impl Broker for Memory {
     async fn declare(&self, declaration: &Declaration) -> Result<(), BrokerError> {
         self.shared.check_running()?;
         validate_declaration(declaration)?;
-        let settings = Settings {
-            max_deliveries: declaration.max_deliveries,
-            dead_letter: declaration.dead_letter.clone(),
-        };
+        if read(&self.shared.tables).is_declared(declaration) {
+            return Ok(());
+        }
+        let settings = Settings::of(declaration);
         let tables = &mut *write(&self.shared.tables);
         let mut ensure =
             |source: Source, settings: Settings, update: bool| match tables.group(&source) {
@@ -280,7 +281,7 @@ impl Broker for Memory {
     async fn delete(&self, source: &Source) -> Result<(), BrokerError> {
         self.shared.check_running()?;
         if matches!(source, Source::Topic(_)) {
-            return Err(BrokerError::NotApplicable { reason: "a topic keeps nothing" });
+            return Err(BrokerError::not_declared(source));
         }
         let removed = write(&self.shared.tables).remove_group(source);
         if let Some(group) = removed {

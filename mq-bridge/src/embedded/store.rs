@@ -1,0 +1,476 @@
+//! The statements: what the writer does to the file within a transaction.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::local::{Entry, FetchWindow, Settings, Stored};
+use crate::{DeadLetterReason, Declaration, DeclarationKind, Headers, Message, Source, Target};
+
+const QUEUE: i64 = 0;
+const DURABLE: i64 = 1;
+
+/// A queue or durable subscription as the file has it.
+#[derive(Debug)]
+pub(super) struct StoredSource {
+    pub(super) id: u64,
+    pub(super) source: Source,
+    pub(super) settings: Settings,
+    pub(super) patterns: Vec<Arc<str>>,
+    pub(super) depth: u64,
+}
+
+/// All that is known at the start.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) sources: Vec<StoredSource>,
+    /// Sources that were deleted but not yet emptied.
+    pub(super) orphans: Vec<u64>,
+    pub(super) last_message: u64,
+    pub(super) last_entry: u64,
+}
+
+/// SQLite has signed integers; our ids start at 1 and never get there.
+fn key(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(|key| u64::try_from(key).unwrap_or(0))
+}
+
+fn kind(source: &Source) -> i64 {
+    match source {
+        Source::Queue(_) => QUEUE,
+        Source::Durable(_) | Source::Topic(_) => DURABLE,
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn millis(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Loaded> {
+    let mut loaded = Loaded::default();
+    let mut depths = HashMap::new();
+    let mut statement =
+        connection.prepare("SELECT source, count(*), max(id) FROM entry GROUP BY source")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        depths.insert(id(row, 0)?, id(row, 1)?);
+        loaded.last_entry = loaded.last_entry.max(id(row, 2)?);
+    }
+    let mut patterns: HashMap<u64, Vec<Arc<str>>> = HashMap::new();
+    let mut statement = connection.prepare("SELECT source, pattern FROM pattern")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        patterns.entry(id(row, 0)?).or_default().push(row.get(1)?);
+    }
+    let mut statement =
+        connection.prepare("SELECT id, kind, name, max_deliveries, dead_letter FROM source")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let source_id = id(row, 0)?;
+        let name: Arc<str> = row.get(2)?;
+        let max_deliveries: Option<u32> = row.get(3)?;
+        loaded.sources.push(StoredSource {
+            id: source_id,
+            source: if row.get::<_, i64>(1)? == QUEUE {
+                Source::Queue(name)
+            } else {
+                Source::Durable(name)
+            },
+            settings: Settings {
+                max_deliveries: max_deliveries.and_then(NonZeroU32::new),
+                dead_letter: row.get(4)?,
+            },
+            patterns: patterns.remove(&source_id).unwrap_or_default(),
+            depth: depths.remove(&source_id).unwrap_or(0),
+        });
+    }
+    loaded.orphans = depths.into_keys().collect();
+    loaded.last_message =
+        connection.query_row("SELECT ifnull(max(id), 0) FROM message", [], |row| id(row, 0))?;
+    Ok(loaded)
+}
+
+/// Makes or changes what is declared; gives its id.
+pub(super) fn declare(connection: &Connection, declaration: &Declaration) -> rusqlite::Result<u64> {
+    let kind = match &declaration.kind {
+        DeclarationKind::Queue => QUEUE,
+        DeclarationKind::Durable { .. } => DURABLE,
+    };
+    let source = connection
+        .prepare_cached(
+            "INSERT INTO source (kind, name, max_deliveries, dead_letter) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (kind, name) DO UPDATE
+             SET max_deliveries = ?3, dead_letter = ?4 RETURNING id",
+        )?
+        .query_row(
+            params![
+                kind,
+                declaration.name,
+                declaration.max_deliveries.map(NonZeroU32::get),
+                declaration.dead_letter
+            ],
+            |row| id(row, 0),
+        )?;
+    if let DeclarationKind::Durable { patterns } = &declaration.kind {
+        let mut statement = connection
+            .prepare_cached("INSERT OR IGNORE INTO pattern (source, pattern) VALUES (?1, ?2)")?;
+        for pattern in patterns {
+            statement.execute(params![key(source), pattern])?;
+        }
+    }
+    Ok(source)
+}
+
+/// Makes a queue with the default settings unless it exists; gives its id.
+pub(super) fn ensure_queue(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO source (kind, name) VALUES (0, ?1)")?
+        .execute([name])?;
+    connection
+        .prepare_cached("SELECT id FROM source WHERE kind = 0 AND name = ?1")?
+        .query_row([name], |row| id(row, 0))
+}
+
+/// Removes a source, but not what it keeps; gives its id if there was one.
+pub(super) fn delete(connection: &Connection, source: &Source) -> rusqlite::Result<Option<u64>> {
+    let deleted = connection
+        .prepare_cached("DELETE FROM source WHERE kind = ?1 AND name = ?2 RETURNING id")?
+        .query_row(params![kind(source), source.name()], |row| id(row, 0))
+        .optional()?;
+    if let Some(deleted) = deleted {
+        connection
+            .prepare_cached("DELETE FROM pattern WHERE source = ?1")?
+            .execute([key(deleted)])?;
+    }
+    Ok(deleted)
+}
+
+/// Removes up to `limit` entries of a source that was deleted; whether that was all.
+pub(super) fn purge(
+    connection: &Connection,
+    source: u64,
+    limit: u32,
+    released: &mut Released,
+) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM entry WHERE source = ?1
+         AND id IN (SELECT id FROM entry WHERE source = ?1 LIMIT ?2) RETURNING message",
+    )?;
+    let mut rows = statement.query(params![key(source), limit])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        released.add(id(row, 0)?);
+        count += 1;
+    }
+    Ok(count < limit)
+}
+
+/// Stores a message that waits in `places` places.
+pub(super) fn insert_message(
+    connection: &Connection,
+    message_id: u64,
+    stored: &Stored,
+    targets: &[Target],
+    places: usize,
+) -> rusqlite::Result<()> {
+    let message = &stored.message;
+    connection
+        .prepare_cached(
+            "INSERT INTO message
+             (id, redelivered, persistent, priority, expires, targets, headers, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            key(message_id),
+            stored.redelivered,
+            message.persistent,
+            message.priority,
+            message.expires.map(millis),
+            encode_targets(targets),
+            &message.headers.as_bytes()[..],
+            &message.body[..],
+        ])?;
+    if places > 1 {
+        connection
+            .prepare_cached("INSERT INTO refs (message, count) VALUES (?1, ?2)")?
+            .execute(params![key(message_id), i64::try_from(places).unwrap_or(i64::MAX)])?;
+    }
+    Ok(())
+}
+
+/// Puts a message in a place.
+pub(super) struct NewEntry {
+    pub(super) source: u64,
+    pub(super) id: u64,
+    pub(super) message: u64,
+    pub(super) target: usize,
+    pub(super) deliveries: u32,
+    pub(super) expires: Option<SystemTime>,
+}
+
+pub(super) fn insert_entry(connection: &Connection, entry: &NewEntry) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO entry (source, id, message, target, deliveries, expires)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            key(entry.source),
+            key(entry.id),
+            key(entry.message),
+            i64::try_from(entry.target).unwrap_or(i64::MAX),
+            entry.deliveries,
+            entry.expires.map(millis),
+        ])?;
+    Ok(())
+}
+
+/// Removes an entry; whether it was there.
+pub(super) fn delete_entry(
+    connection: &Connection,
+    source: u64,
+    entry: u64,
+) -> rusqlite::Result<bool> {
+    let count = connection
+        .prepare_cached("DELETE FROM entry WHERE source = ?1 AND id = ?2")?
+        .execute(params![key(source), key(entry)])?;
+    Ok(count > 0)
+}
+
+/// Moves an entry to the end of a dead-letter queue; whether it was there.
+pub(super) fn move_entry(
+    connection: &Connection,
+    from: (u64, u64),
+    to: (u64, u64),
+    deliveries: u32,
+    why: DeadLetterReason,
+) -> rusqlite::Result<bool> {
+    let count = connection
+        .prepare_cached(
+            "UPDATE entry SET source = ?3, id = ?4, deliveries = ?5, dead_letter = ?6
+             WHERE source = ?1 AND id = ?2",
+        )?
+        .execute(params![
+            key(from.0),
+            key(from.1),
+            key(to.0),
+            key(to.1),
+            deliveries,
+            encode_reason(why)
+        ])?;
+    Ok(count > 0)
+}
+
+pub(super) fn recount(
+    connection: &Connection,
+    source: u64,
+    entry: u64,
+    deliveries: u32,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE entry SET deliveries = ?3 WHERE source = ?1 AND id = ?2")?
+        .execute(params![key(source), key(entry), deliveries])?;
+    Ok(())
+}
+
+/// Reads what comes next in a source and counts it as delivered. Gives whether more is left.
+pub(super) fn fetch(
+    connection: &Connection,
+    source: u64,
+    window: &FetchWindow,
+) -> rusqlite::Result<(Vec<Entry>, bool)> {
+    let mut statement = connection.prepare_cached(
+        "SELECT entry.id, entry.message, entry.target, entry.deliveries, entry.dead_letter,
+                message.targets, message.redelivered, message.persistent, message.priority,
+                message.expires, message.headers, message.body
+         FROM entry JOIN message ON message.id = entry.message
+         WHERE entry.source = ?1 AND entry.id > ?2 ORDER BY entry.id",
+    )?;
+    let mut rows = statement.query(params![key(source), key(window.after)])?;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut bytes = 0;
+    let mut more = false;
+    while let Some(row) = rows.next()? {
+        if entries.len() >= window.entries || (bytes >= window.bytes && !entries.is_empty()) {
+            more = true;
+            break;
+        }
+        match read_entry(row)? {
+            Some(entry) => {
+                bytes += entry.stored.message.cost();
+                entries.push(entry);
+            }
+            // Must not keep all others from being delivered.
+            None => tracing::error!(source, "passing over a damaged message in the queue file"),
+        }
+    }
+    if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+        connection
+            .prepare_cached(
+                "UPDATE entry SET deliveries = deliveries + 1
+                 WHERE source = ?1 AND id BETWEEN ?2 AND ?3",
+            )?
+            .execute(params![key(source), key(first.id), key(last.id)])?;
+    }
+    Ok((entries, more))
+}
+
+/// `None` if what was stored makes no sense.
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
+    let target: usize = usize::try_from(row.get::<_, i64>(2)?).unwrap_or(usize::MAX);
+    let deliveries: u32 = row.get(3)?;
+    let targets = row.get_ref(5)?.as_blob()?;
+    let Some(target) = decode_target(targets, target) else { return Ok(None) };
+    let blob = |column: usize| -> rusqlite::Result<Bytes> {
+        Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?))
+    };
+    let expires: Option<i64> = row.get(9)?;
+    let Ok(headers) = Headers::from_bytes(blob(10)?) else { return Ok(None) };
+    let mut message = Message::new(blob(11)?)
+        .with_headers(headers)
+        .with_persistent(row.get(7)?)
+        .with_priority(row.get(8)?);
+    message.expires = expires
+        .map(|millis| UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0)));
+    Ok(Some(Entry {
+        id: id(row, 0)?,
+        message_id: id(row, 1)?,
+        stored: Arc::new(Stored { message, redelivered: row.get(6)?, _charge: None }),
+        target,
+        deliveries,
+        written: deliveries.saturating_add(1),
+        dead_letter: row.get::<_, Option<i64>>(4)?.map(decode_reason),
+    }))
+}
+
+/// Removes up to `limit` entries that have expired: their sources, and the number removed.
+pub(super) fn expire(
+    connection: &Connection,
+    now: SystemTime,
+    limit: u32,
+    released: &mut Released,
+) -> rusqlite::Result<HashMap<u64, u64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT source, id, message FROM entry
+         WHERE expires IS NOT NULL AND expires <= ?1 LIMIT ?2",
+    )?;
+    let found: Vec<(u64, u64, u64)> = statement
+        .query_map(params![millis(now), limit], |row| Ok((id(row, 0)?, id(row, 1)?, id(row, 2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut sources = HashMap::new();
+    for (source, entry, message) in found {
+        if delete_entry(connection, source, entry)? {
+            released.add(message);
+            *sources.entry(source).or_insert(0) += 1;
+        }
+    }
+    Ok(sources)
+}
+
+/// Messages that lost entries in this transaction.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    counts: HashMap<u64, i64>,
+}
+
+impl Released {
+    pub(super) fn add(&mut self, message: u64) {
+        *self.counts.entry(message).or_insert(0) += 1;
+    }
+
+    /// Removes the messages that wait nowhere any more.
+    pub(super) fn apply(self, connection: &Connection) -> rusqlite::Result<()> {
+        for (message, count) in self.counts {
+            let left: Option<i64> = connection
+                .prepare_cached(
+                    "UPDATE refs SET count = count - ?2 WHERE message = ?1 RETURNING count",
+                )?
+                .query_row(params![key(message), count], |row| row.get(0))
+                .optional()?;
+            match left {
+                Some(left) if left > 0 => continue,
+                Some(_) => {
+                    connection
+                        .prepare_cached("DELETE FROM refs WHERE message = ?1")?
+                        .execute([key(message)])?;
+                }
+                // Waited in one place only.
+                None => {}
+            }
+            connection
+                .prepare_cached("DELETE FROM message WHERE id = ?1")?
+                .execute([key(message)])?;
+        }
+        Ok(())
+    }
+}
+
+/// For every target one octet for its kind, the length of its name as 4 octets, the name.
+fn encode_targets(targets: &[Target]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for target in targets {
+        block.push(u8::from(matches!(target, Target::Topic(_))));
+        let name = target.name().as_bytes();
+        block.extend_from_slice(&u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes());
+        block.extend_from_slice(name);
+    }
+    block
+}
+
+fn decode_target(mut block: &[u8], index: usize) -> Option<Target> {
+    for _ in 0..index {
+        (_, block) = split_target(block)?;
+    }
+    split_target(block)?.0
+}
+
+fn split_target(block: &[u8]) -> Option<(Option<Target>, &[u8])> {
+    let (kind, rest) = block.split_first()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (name, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+    let target = std::str::from_utf8(name).ok().map(|name| match kind {
+        0 => Target::queue(name),
+        _ => Target::topic(name),
+    });
+    Some((target, rest))
+}
+
+const fn encode_reason(why: DeadLetterReason) -> i64 {
+    match why {
+        DeadLetterReason::Rejected => 0,
+        DeadLetterReason::MaxDeliveries => 1,
+    }
+}
+
+const fn decode_reason(code: i64) -> DeadLetterReason {
+    match code {
+        0 => DeadLetterReason::Rejected,
+        _ => DeadLetterReason::MaxDeliveries,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read_back_by_index() {
+        let targets = [Target::topic("a.b"), Target::queue("q"), Target::topic("")];
+        let block = encode_targets(&targets);
+        for (index, target) in targets.iter().enumerate() {
+            assert_eq!(decode_target(&block, index).as_ref(), Some(target));
+        }
+        assert_eq!(decode_target(&block, 3), None);
+        assert_eq!(decode_target(&block[..block.len() - 6], 1), None);
+    }
+}
