@@ -22,3 +22,5 @@ pub use store::{
     Marks, MemoryStore, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,
     StoreError, StoredMessage, UnknownMessageKind, Unpublished, UnreadRange,
 };
+#[cfg(feature = "sqlite")]
+pub use store::{SqliteOptions, SqliteStore};

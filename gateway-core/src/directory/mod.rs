@@ -2,6 +2,8 @@
 
 mod error;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::fmt::Debug;
 use std::str::FromStr;

@@ -4,6 +4,8 @@ mod error;
 mod limits;
 mod memory;
 mod message;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
 
 use std::fmt::Debug;
 
@@ -19,6 +21,8 @@ pub use message::{
     NewMessage, OutboxId, Page, Position, StoredMessage, UnknownMessageKind, Unpublished,
     UnreadRange,
 };
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// How long an idempotency key is remembered, in milliseconds: 24 hours
 pub const DEDUPE_MILLIS: u64 = 24 * 60 * 60 * 1000;

@@ -1,0 +1,289 @@
+//! Everything that writes messages.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::place;
+use super::query::message_id;
+use super::value::{pack, text, to_sql, unsigned};
+use crate::names::{ConversationId, ConversationKind, UserName};
+use crate::store::limits::check;
+use crate::store::{
+    Appended, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId, StoreError,
+};
+
+pub(super) fn append(
+    connection: &Connection,
+    batch: &[NewMessage],
+    now: u64,
+) -> rusqlite::Result<Vec<Result<Appended, StoreError>>> {
+    let outcome = batch
+        .iter()
+        .map(|message| append_one(connection, message, now))
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    forget_keys(connection, batch.len(), now)?;
+    Ok(outcome)
+}
+
+fn append_one(
+    connection: &Connection,
+    message: &NewMessage,
+    now: u64,
+) -> rusqlite::Result<Result<Appended, StoreError>> {
+    if let Err(refused) = check(message) {
+        return Ok(Err(refused));
+    }
+    if let Some(first) = first_use(connection, message, now)? {
+        return Ok(Ok(first));
+    }
+    let found = Conversation::find(connection, &message.conversation)?;
+    let mut conversation = match found {
+        Some(conversation) => conversation,
+        None => Conversation::create(connection, &message.conversation)?,
+    };
+    if conversation.last_seq >= place::MAX_SEQ {
+        let full = format!("a conversation has at most {} messages", place::MAX_SEQ);
+        return Ok(Err(StoreError::Refused(full)));
+    }
+    conversation.last_seq += 1;
+    conversation.last_time = conversation.last_time.max(now);
+    conversation.counted += u64::from(message.kind.counts_as_unread());
+
+    let id = MessageId::generate();
+    let place = place::of(conversation.id, conversation.last_seq);
+    let headers = message.headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+    connection
+        .prepare_cached(
+            "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            place,
+            id.to_octets(),
+            to_sql(conversation.last_time),
+            message.sender.as_str(),
+            message.device.as_ref().map(AsRef::<str>::as_ref),
+            message.kind.as_str(),
+            message.idempotency_key,
+            to_sql(conversation.counted),
+            pack(headers),
+            &*message.body,
+        ])?;
+    connection
+        .prepare_cached(
+            "UPDATE conversation SET last_seq = ?2, last_time = ?3, counted = ?4 WHERE id = ?1",
+        )?
+        .execute(params![
+            conversation.id,
+            to_sql(conversation.last_seq),
+            to_sql(conversation.last_time),
+            to_sql(conversation.counted),
+        ])?;
+    let progress = Progress {
+        read: conversation.last_seq,
+        delivered: conversation.last_seq,
+        read_counted: conversation.counted,
+    };
+    progress.store(connection, conversation.id, &message.sender)?;
+
+    let outbox = (!message.targets.is_empty()).then(|| {
+        connection
+            .prepare_cached("INSERT INTO outbox (place, targets) VALUES (?1, ?2)")?
+            .insert(params![place, pack(message.targets.iter().map(String::as_str))])
+    });
+    let outbox = outbox.transpose()?;
+    if let Some(key) = &message.idempotency_key {
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO dedupe (sender, key, place, message_id, time, outbox)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                message.sender.as_str(),
+                key,
+                place,
+                id.to_octets(),
+                to_sql(conversation.last_time),
+                outbox,
+            ])?;
+    }
+    let outbox = outbox.map(|id| OutboxId::new(id.cast_unsigned()));
+    let seq = conversation.last_seq;
+    let appended = Appended::new(message.conversation.clone(), seq, id, conversation.last_time);
+    Ok(Ok(appended.with_outbox(outbox)))
+}
+
+/// What the first use of the message's key gave, if that was within the time that keys are remembered
+fn first_use(
+    connection: &Connection,
+    message: &NewMessage,
+    now: u64,
+) -> rusqlite::Result<Option<Appended>> {
+    let Some(key) = &message.idempotency_key else { return Ok(None) };
+    connection
+        .prepare_cached(
+            "SELECT c.name, d.place, d.message_id, d.time, o.id FROM dedupe d
+             JOIN conversation c ON c.id = d.place >> 32
+             LEFT JOIN outbox o ON o.id = d.outbox
+             WHERE d.sender = ?1 AND d.key = ?2 AND d.time > ?3",
+        )?
+        .query_row(params![message.sender.as_str(), key, forgotten(now)], |row| {
+            let seq = place::seq(row.get(1)?);
+            let waiting: Option<i64> = row.get(4)?;
+            let waiting = waiting.map(|id| OutboxId::new(id.cast_unsigned()));
+            Ok(Appended::new(text(row, 0)?, seq, message_id(row, 2)?, unsigned(row, 3)?)
+                .with_outbox(waiting)
+                .as_duplicate())
+        })
+        .optional()
+}
+
+/// Forgets old keys, a few with every batch, so that no batch has to forget many
+fn forget_keys(connection: &Connection, batch: usize, now: u64) -> rusqlite::Result<()> {
+    let limit = to_sql(batch as u64).saturating_mul(2);
+    connection
+        .prepare_cached(
+            "DELETE FROM dedupe WHERE (sender, key) IN
+             (SELECT sender, key FROM dedupe WHERE time <= ?1 ORDER BY time LIMIT ?2)",
+        )?
+        .execute(params![forgotten(now), limit])?;
+    Ok(())
+}
+
+/// Keys used at this time or before are forgotten
+fn forgotten(now: u64) -> i64 {
+    to_sql(now) - to_sql(DEDUPE_MILLIS)
+}
+
+struct Conversation {
+    id: i64,
+    last_seq: u64,
+    last_time: u64,
+    counted: u64,
+}
+
+impl Conversation {
+    fn find(connection: &Connection, name: &ConversationId) -> rusqlite::Result<Option<Self>> {
+        connection
+            .prepare_cached(
+                "SELECT id, last_seq, last_time, counted FROM conversation WHERE name = ?1",
+            )?
+            .query_row([name.as_str()], |row| {
+                Ok(Self {
+                    id: row.get(0)?,
+                    last_seq: unsigned(row, 1)?,
+                    last_time: unsigned(row, 2)?,
+                    counted: unsigned(row, 3)?,
+                })
+            })
+            .optional()
+    }
+
+    fn create(connection: &Connection, name: &ConversationId) -> rusqlite::Result<Self> {
+        let id = connection
+            .prepare_cached(
+                "INSERT INTO conversation (name, last_seq, last_time, counted) VALUES (?1, 0, 0, 0)",
+            )?
+            .insert([name.as_str()])?;
+        if let ConversationKind::Direct(one, other) = name.kind() {
+            for user in [one, other] {
+                connection
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO party (user, conversation) VALUES (?1, ?2)",
+                    )?
+                    .execute(params![user.as_str(), id])?;
+            }
+        }
+        Ok(Self { id, last_seq: 0, last_time: 0, counted: 0 })
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Progress {
+    read: u64,
+    delivered: u64,
+    /// `conversation.counted` as it was at `read`
+    read_counted: u64,
+}
+
+impl Progress {
+    fn find(connection: &Connection, conversation: i64, user: &UserName) -> rusqlite::Result<Self> {
+        let found = connection
+            .prepare_cached(
+                "SELECT read, delivered, read_counted FROM mark WHERE conversation = ?1 AND user = ?2",
+            )?
+            .query_row(params![conversation, user.as_str()], |row| {
+                Ok(Self {
+                    read: unsigned(row, 0)?,
+                    delivered: unsigned(row, 1)?,
+                    read_counted: unsigned(row, 2)?,
+                })
+            })
+            .optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn store(
+        self,
+        connection: &Connection,
+        conversation: i64,
+        user: &UserName,
+    ) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "INSERT INTO mark (conversation, user, read, delivered, read_counted)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET read = excluded.read, delivered = excluded.delivered,
+                     read_counted = excluded.read_counted",
+            )?
+            .execute(params![
+                conversation,
+                user.as_str(),
+                to_sql(self.read),
+                to_sql(self.delivered),
+                to_sql(self.read_counted),
+            ])?;
+        Ok(())
+    }
+}
+
+pub(super) fn mark(
+    connection: &Connection,
+    conversation: &ConversationId,
+    user: &UserName,
+    marker: Marker,
+    up_to: u64,
+) -> rusqlite::Result<Marks> {
+    let Some(conversation) = Conversation::find(connection, conversation)? else {
+        return Ok(Marks::new(user.clone(), 0, 0));
+    };
+    let up_to = up_to.min(conversation.last_seq);
+    let before = Progress::find(connection, conversation.id, user)?;
+    let mut after = before;
+    after.delivered = before.delivered.max(up_to);
+    if marker == Marker::Read && up_to > before.read {
+        after.read = up_to;
+        let counted = connection
+            .prepare_cached(
+                "SELECT counted FROM message WHERE place > ?1 AND place <= ?2
+                 ORDER BY place DESC LIMIT 1",
+            )?
+            .query_row(
+                params![place::of(conversation.id, 0), place::of(conversation.id, up_to)],
+                |row| unsigned(row, 0),
+            )
+            .optional()?;
+        after.read_counted = counted.unwrap_or(before.read_counted);
+    }
+    if after != before {
+        after.store(connection, conversation.id, user)?;
+    }
+    Ok(Marks::new(user.clone(), after.read, after.delivered).with_moved(after != before))
+}
+
+pub(super) fn mark_published(connection: &Connection, ids: &[OutboxId]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?;
+    for id in ids {
+        statement.execute([to_sql(id.get())])?;
+    }
+    Ok(())
+}

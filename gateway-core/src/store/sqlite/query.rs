@@ -1,0 +1,277 @@
+//! Everything that reads messages.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::place;
+use super::value::{text, to_sql, unpack, unreadable, unsigned};
+use crate::names::{ConversationId, GroupName, UserName};
+use crate::store::limits::octets_of_stored;
+use crate::store::{
+    ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
+    Unpublished, UnreadRange,
+};
+
+/// A part of the outbox has at most about so many octets
+const MAX_OUTBOX_PART: usize = 8 * 1024 * 1024;
+
+/// What [`stored_message`] reads
+macro_rules! message_columns {
+    () => {
+        "m.place, m.id, m.time, m.sender, m.device, m.kind, m.key, m.headers, m.body"
+    };
+}
+
+fn stored_message(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<StoredMessage> {
+    let texts =
+        unpack(row.get_ref(7)?.as_blob()?).ok_or_else(|| unreadable(7, "damaged headers"))?;
+    let mut texts = texts.into_iter();
+    let mut headers = Vec::with_capacity(texts.len() / 2);
+    while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
+        headers.push((name, value));
+    }
+    let device = match row.get_ref(4)?.as_str_or_null()? {
+        Some(device) => Some(device.parse().map_err(|error| unreadable(4, error_of(error)))?),
+        None => None,
+    };
+    Ok(StoredMessage {
+        conversation,
+        seq: place::seq(row.get(0)?),
+        message_id: message_id(row, 1)?,
+        timestamp: unsigned(row, 2)?,
+        sender: text(row, 3)?,
+        device,
+        kind: text(row, 5)?,
+        idempotency_key: row.get(6)?,
+        headers,
+        body: Bytes::from(row.get::<_, Vec<u8>>(8)?),
+    })
+}
+
+fn error_of(error: crate::names::NameError) -> Box<dyn std::error::Error + Send + Sync> {
+    Box::new(error)
+}
+
+pub(super) fn message_id(row: &Row<'_>, index: usize) -> rusqlite::Result<MessageId> {
+    row.get(index).map(MessageId::from_octets)
+}
+
+fn id_of(connection: &Connection, conversation: &ConversationId) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM conversation WHERE name = ?1")?
+        .query_row([conversation.as_str()], |row| row.get(0))
+        .optional()
+}
+
+pub(super) fn history(
+    connection: &Connection,
+    conversation: &ConversationId,
+    page: Page,
+) -> rusqlite::Result<Vec<StoredMessage>> {
+    let Some(id) = id_of(connection, conversation)? else { return Ok(Vec::new()) };
+    let after = place::of(id, page.after.unwrap_or(0));
+    let before = page.before.map_or_else(|| place::of(id + 1, 0), |before| place::of(id, before));
+    let limit = to_sql(page.limit as u64);
+    let sql = if page.after.is_some() {
+        concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM message m WHERE m.place > ?1 AND m.place < ?2 ORDER BY m.place LIMIT ?3"
+        )
+    } else {
+        concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM message m WHERE m.place > ?1 AND m.place < ?2 ORDER BY m.place DESC LIMIT ?3"
+        )
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![after, before, limit])?;
+    let mut messages = Vec::new();
+    let mut octets = 0;
+    while let Some(row) = rows.next()? {
+        let message = stored_message(row, conversation.clone())?;
+        octets += octets_of_stored(&message);
+        messages.push(message);
+        if octets >= page.max_octets {
+            break;
+        }
+    }
+    if page.after.is_none() {
+        messages.reverse();
+    }
+    Ok(messages)
+}
+
+pub(super) fn position(
+    connection: &Connection,
+    conversation: &ConversationId,
+    epoch: Epoch,
+) -> rusqlite::Result<Position> {
+    let found = connection
+        .prepare_cached("SELECT id, last_seq FROM conversation WHERE name = ?1")?
+        .query_row([conversation.as_str()], |row| Ok((row.get(0)?, unsigned(row, 1)?)))
+        .optional()?;
+    let Some((id, last_seq)) = found else { return Ok(Position::new(1, 0, epoch)) };
+    let first: Option<i64> = connection
+        .prepare_cached("SELECT min(place) FROM message WHERE place > ?1 AND place < ?2")?
+        .query_row(params![place::of(id, 0), place::of(id + 1, 0)], |row| row.get(0))?;
+    Ok(Position::new(first.map_or(last_seq + 1, place::seq), last_seq, epoch))
+}
+
+pub(super) fn markers(
+    connection: &Connection,
+    conversation: &ConversationId,
+) -> rusqlite::Result<Vec<Marks>> {
+    match id_of(connection, conversation)? {
+        Some(id) => marks_in(connection, id),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn marks_in(connection: &Connection, conversation: i64) -> rusqlite::Result<Vec<Marks>> {
+    connection
+        .prepare_cached(
+            "SELECT user, read, delivered FROM mark WHERE conversation = ?1 ORDER BY user",
+        )?
+        .query_map([conversation], |row| {
+            Ok(Marks::new(text(row, 0)?, unsigned(row, 1)?, unsigned(row, 2)?))
+        })?
+        .collect()
+}
+
+/// A conversation as its user sees it
+struct Line {
+    /// `None` for a group without messages
+    id: Option<i64>,
+    name: ConversationId,
+    last_seq: u64,
+    last_time: u64,
+    read: u64,
+    unread: u64,
+}
+
+/// What [`Line::read`] reads
+macro_rules! line_columns {
+    () => {
+        "c.id, c.name, c.last_seq, c.last_time, c.counted, coalesce(k.read, 0), coalesce(k.read_counted, 0)"
+    };
+}
+
+impl Line {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            name: text(row, 1)?,
+            last_seq: unsigned(row, 2)?,
+            last_time: unsigned(row, 3)?,
+            read: unsigned(row, 5)?,
+            unread: unsigned(row, 4)?.saturating_sub(unsigned(row, 6)?),
+        })
+    }
+
+    fn of_user(
+        connection: &Connection,
+        user: &UserName,
+        groups: &[GroupName],
+    ) -> rusqlite::Result<Vec<Self>> {
+        let mut lines: Vec<Self> = connection
+            .prepare_cached(concat!(
+                "SELECT ",
+                line_columns!(),
+                " FROM party p JOIN conversation c ON c.id = p.conversation
+                 LEFT JOIN mark k ON k.conversation = c.id AND k.user = ?1 WHERE p.user = ?1"
+            ))?
+            .query_map([user.as_str()], Self::read)?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut statement = connection.prepare_cached(concat!(
+            "SELECT ",
+            line_columns!(),
+            " FROM conversation c
+             LEFT JOIN mark k ON k.conversation = c.id AND k.user = ?1 WHERE c.name = ?2"
+        ))?;
+        for group in groups {
+            let name = ConversationId::group(group);
+            let line = statement
+                .query_row(params![user.as_str(), name.as_str()], Self::read)
+                .optional()?;
+            lines.push(line.unwrap_or(Self {
+                id: None,
+                name,
+                last_seq: 0,
+                last_time: 0,
+                read: 0,
+                unread: 0,
+            }));
+        }
+        Ok(lines)
+    }
+}
+
+pub(super) fn conversations(
+    connection: &Connection,
+    user: &UserName,
+    groups: &[GroupName],
+    limit: usize,
+) -> rusqlite::Result<Vec<ConversationSummary>> {
+    let mut lines = Line::of_user(connection, user, groups)?;
+    lines.sort_by(|a, b| b.last_time.cmp(&a.last_time).then_with(|| a.name.cmp(&b.name)));
+    lines.truncate(limit);
+    lines
+        .into_iter()
+        .map(|line| {
+            let mut summary = ConversationSummary::new(line.name);
+            if let Some(id) = line.id {
+                let last = history(connection, &summary.conversation, Page::latest(1))?;
+                summary.last_seq = line.last_seq;
+                summary.last_message = last.into_iter().next();
+                summary.unread = line.unread;
+                summary.markers = marks_in(connection, id)?;
+            }
+            Ok(summary)
+        })
+        .collect()
+}
+
+pub(super) fn unread(
+    connection: &Connection,
+    user: &UserName,
+    groups: &[GroupName],
+) -> rusqlite::Result<Vec<UnreadRange>> {
+    let mut lines = Line::of_user(connection, user, groups)?;
+    lines.retain(|line| line.read < line.last_seq);
+    lines.sort_by(|a, b| a.last_time.cmp(&b.last_time).then_with(|| a.name.cmp(&b.name)));
+    Ok(lines
+        .into_iter()
+        .map(|line| UnreadRange::new(line.name, line.read, line.last_seq))
+        .collect())
+}
+
+pub(super) fn unpublished(
+    connection: &Connection,
+    after: Option<OutboxId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Unpublished>> {
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        message_columns!(),
+        ", o.id, o.targets, c.name FROM outbox o
+         JOIN message m ON m.place = o.place JOIN conversation c ON c.id = m.place >> 32
+         WHERE o.id > ?1 ORDER BY o.id LIMIT ?2"
+    ))?;
+    let after = to_sql(after.map_or(0, OutboxId::get));
+    let mut rows = statement.query(params![after, to_sql(limit as u64)])?;
+    let mut entries = Vec::new();
+    let mut octets = 0;
+    while let Some(row) = rows.next()? {
+        let message = stored_message(row, text(row, 11)?)?;
+        let targets = row.get_ref(10)?.as_blob()?;
+        let targets = unpack(targets).ok_or_else(|| unreadable(10, "damaged targets"))?;
+        octets += octets_of_stored(&message);
+        entries.push(Unpublished::new(OutboxId::new(unsigned(row, 9)?), message, targets));
+        if octets >= MAX_OUTBOX_PART {
+            break;
+        }
+    }
+    Ok(entries)
+}
