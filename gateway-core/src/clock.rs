@@ -35,6 +35,13 @@ impl Clock {
         }
     }
 
+    /// Turns a manual clock to `millis` since 1970, back if need be; does nothing to the system's
+    pub fn set(&self, millis: u64) {
+        if let Source::Manual(hands) = &self.0 {
+            hands.store(millis, Ordering::SeqCst);
+        }
+    }
+
     /// Milliseconds since 1970, UTC
     #[must_use]
     pub fn now_millis(&self) -> u64 {

@@ -5,6 +5,8 @@ mod clock;
 mod directory;
 mod names;
 mod store;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 
 pub use auth::{
     AuthError, Authenticator, AuthenticatorChain, Credentials, PasswordHash, Principal, Secret,

@@ -5,8 +5,6 @@ mod place;
 mod pool;
 mod query;
 mod schema;
-#[cfg(test)]
-mod tests;
 pub(crate) mod value;
 mod writer;
 

@@ -1,0 +1,341 @@
+//! The backends pass their suites, and the suites find what is broken.
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::directory::{Directory, MemoryDirectory};
+use crate::names::UserName;
+use crate::store::{
+    Appended, ConversationSummary, Marker, Marks, MemoryStore, MessageStore, NewMessage, OutboxId,
+    Page, Position, StoreError, StoredMessage, Unpublished, UnreadRange,
+};
+
+struct InMemory;
+
+#[async_trait]
+impl Harness<dyn MessageStore> for InMemory {
+    async fn create(&mut self, clock: Clock) -> Arc<dyn MessageStore> {
+        Arc::new(MemoryStore::new().with_clock(clock))
+    }
+
+    async fn restart(&mut self, _: Arc<dyn MessageStore>) -> Option<Arc<dyn MessageStore>> {
+        None
+    }
+}
+
+#[async_trait]
+impl Harness<dyn Directory> for InMemory {
+    async fn create(&mut self, clock: Clock) -> Arc<dyn Directory> {
+        Arc::new(MemoryDirectory::new().with_clock(clock))
+    }
+
+    async fn restart(&mut self, _: Arc<dyn Directory>) -> Option<Arc<dyn Directory>> {
+        None
+    }
+}
+
+mod memory_store {
+    crate::message_store_tests!(super::InMemory);
+}
+
+mod memory_directory {
+    crate::directory_tests!(super::InMemory);
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use super::*;
+    use crate::store::{SqliteOptions, SqliteStore};
+
+    /// Opens copies of the files of a store that still runs: what a killed process leaves behind
+    struct InFiles {
+        folder: TempDir,
+        stores: usize,
+        clock: Clock,
+    }
+
+    impl InFiles {
+        fn new() -> Self {
+            Self { folder: TempDir::new().unwrap(), stores: 0, clock: Clock::system() }
+        }
+
+        fn path(&self, number: usize) -> PathBuf {
+            self.folder.path().join(format!("store{number}.db"))
+        }
+
+        fn open(&mut self) -> Arc<SqliteStore> {
+            let options = SqliteOptions::new(self.path(self.stores));
+            self.stores += 1;
+            Arc::new(options.with_clock(self.clock.clone()).open().unwrap())
+        }
+
+        fn copy(&self) {
+            for ending in ["", "-wal"] {
+                let name = |number| {
+                    let mut name = self.path(number).into_os_string();
+                    name.push(ending);
+                    PathBuf::from(name)
+                };
+                if name(self.stores - 1).exists() {
+                    std::fs::copy(name(self.stores - 1), name(self.stores)).unwrap();
+                }
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Harness<dyn MessageStore> for InFiles {
+        async fn create(&mut self, clock: Clock) -> Arc<dyn MessageStore> {
+            self.clock = clock;
+            self.open()
+        }
+
+        async fn restart(&mut self, _: Arc<dyn MessageStore>) -> Option<Arc<dyn MessageStore>> {
+            self.copy();
+            Some(self.open())
+        }
+    }
+
+    #[async_trait]
+    impl Harness<dyn Directory> for InFiles {
+        async fn create(&mut self, clock: Clock) -> Arc<dyn Directory> {
+            self.clock = clock;
+            self.open()
+        }
+
+        async fn restart(&mut self, _: Arc<dyn Directory>) -> Option<Arc<dyn Directory>> {
+            self.copy();
+            Some(self.open())
+        }
+    }
+
+    mod store {
+        crate::message_store_tests!(super::InFiles::new());
+    }
+
+    mod directory {
+        crate::directory_tests!(super::InFiles::new());
+    }
+}
+
+/// What is wrong with a [`Broken`] store
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    LosesOnCrash,
+    LosesKeysOnCrash,
+    LeavesGaps,
+    NumbersOutsideTheLock,
+    DoesNotDedupe,
+    DedupesAcrossSenders,
+    NeverForgetsKeys,
+    MovesMarkersBack,
+    ForgetsTheOutbox,
+    ReordersTheOutbox,
+    PutsNothingOut,
+    FailsTheWholeBatch,
+    IgnoresBefore,
+    DropsHeaders,
+    CountsOwnMessages,
+    ShowsEverybodysConversations,
+}
+
+/// A good store with one fault
+#[derive(Debug)]
+struct Broken {
+    inner: MemoryStore,
+    clock: Clock,
+    fault: Fault,
+}
+
+impl Broken {
+    fn of(inner: MemoryStore, clock: Clock, fault: Fault) -> Arc<dyn MessageStore> {
+        Arc::new(Self { inner, clock, fault })
+    }
+}
+
+#[async_trait]
+impl MessageStore for Broken {
+    async fn append(&self, mut batch: Vec<NewMessage>) -> Vec<Result<Appended, StoreError>> {
+        let mut numbers = Vec::new();
+        for message in &mut batch {
+            match self.fault {
+                Fault::DoesNotDedupe => message.idempotency_key = None,
+                Fault::DedupesAcrossSenders => {
+                    message.sender = UserName::new("everybody").unwrap();
+                }
+                Fault::NeverForgetsKeys => self.clock.set(START),
+                Fault::DropsHeaders => message.headers.clear(),
+                Fault::PutsNothingOut => message.targets.clear(),
+                Fault::LeavesGaps => {
+                    let mut hole = message.clone();
+                    hole.idempotency_key = None;
+                    self.inner.append(vec![hole]).await;
+                }
+                Fault::NumbersOutsideTheLock => {
+                    let position = self.inner.position(&message.conversation).await.unwrap();
+                    tokio::task::yield_now().await;
+                    numbers.push(position.last_seq + 1);
+                }
+                _ => {}
+            }
+        }
+        let messages = batch.len();
+        let mut answers = self.inner.append(batch).await;
+        if self.fault == Fault::FailsTheWholeBatch && answers.iter().any(Result::is_err) {
+            return vec![Err(StoreError::Refused("one of them".to_owned())); messages];
+        }
+        for (answer, number) in answers.iter_mut().zip(numbers) {
+            if let Ok(appended) = answer {
+                appended.seq = number;
+            }
+        }
+        answers
+    }
+
+    async fn history(
+        &self,
+        conversation: &ConversationId,
+        mut page: Page,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        if self.fault == Fault::IgnoresBefore {
+            page.before = None;
+        }
+        self.inner.history(conversation, page).await
+    }
+
+    async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
+        self.inner.position(conversation).await
+    }
+
+    async fn mark(
+        &self,
+        conversation: &ConversationId,
+        user: &UserName,
+        marker: Marker,
+        up_to: u64,
+    ) -> Result<Marks, StoreError> {
+        let mut marks = self.inner.mark(conversation, user, marker, up_to).await?;
+        if self.fault == Fault::MovesMarkersBack && marker == Marker::Read {
+            marks.read = up_to.min(marks.delivered);
+        }
+        Ok(marks)
+    }
+
+    async fn markers(&self, conversation: &ConversationId) -> Result<Vec<Marks>, StoreError> {
+        self.inner.markers(conversation).await
+    }
+
+    async fn conversations(
+        &self,
+        user: &UserName,
+        groups: &[GroupName],
+        limit: usize,
+    ) -> Result<Vec<ConversationSummary>, StoreError> {
+        let user = match self.fault {
+            Fault::ShowsEverybodysConversations => UserName::new("alice").unwrap(),
+            _ => user.clone(),
+        };
+        let mut list = self.inner.conversations(&user, groups, limit).await?;
+        if self.fault == Fault::CountsOwnMessages {
+            for line in &mut list {
+                line.unread = line.last_seq;
+            }
+        }
+        Ok(list)
+    }
+
+    async fn unread(
+        &self,
+        user: &UserName,
+        groups: &[GroupName],
+    ) -> Result<Vec<UnreadRange>, StoreError> {
+        self.inner.unread(user, groups).await
+    }
+
+    async fn unpublished(
+        &self,
+        after: Option<OutboxId>,
+        limit: usize,
+    ) -> Result<Vec<Unpublished>, StoreError> {
+        let mut entries = self.inner.unpublished(after, limit).await?;
+        match self.fault {
+            Fault::ForgetsTheOutbox => entries.clear(),
+            Fault::ReordersTheOutbox => entries.reverse(),
+            _ => {}
+        }
+        Ok(entries)
+    }
+
+    async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), StoreError> {
+        self.inner.mark_published(ids).await
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        self.inner.health().await
+    }
+}
+
+struct Breaking {
+    fault: Fault,
+    clock: Clock,
+}
+
+#[async_trait]
+impl Harness<dyn MessageStore> for Breaking {
+    async fn create(&mut self, clock: Clock) -> Arc<dyn MessageStore> {
+        self.clock = clock.clone();
+        Broken::of(MemoryStore::new().with_clock(clock.clone()), clock, self.fault)
+    }
+
+    async fn restart(&mut self, store: Arc<dyn MessageStore>) -> Option<Arc<dyn MessageStore>> {
+        let next = MemoryStore::new().with_clock(self.clock.clone());
+        match self.fault {
+            Fault::LosesOnCrash => {}
+            Fault::LosesKeysOnCrash => {
+                let id = ConversationId::new("group:a").unwrap();
+                for message in store.history(&id, Page::after(0, 100)).await.unwrap() {
+                    next.append(vec![NewMessage::new(id.clone(), message.sender, message.body)])
+                        .await;
+                }
+            }
+            // The fault is elsewhere: the same store goes on.
+            _ => return Some(store),
+        }
+        Some(Broken::of(next, self.clock.clone(), self.fault))
+    }
+}
+
+/// Each broken store is caught by the check that is named after what it breaks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_suite_catches_broken_stores_by_name() {
+    let cases = [
+        (Fault::LosesOnCrash, "what_was_answered_survives_a_restart"),
+        (Fault::LosesKeysOnCrash, "a_key_is_remembered_over_a_restart"),
+        (Fault::LeavesGaps, "seqs_start_at_one_and_have_no_gaps"),
+        (Fault::NumbersOutsideTheLock, "concurrent_appends_leave_no_gaps_and_no_doubles"),
+        (Fault::DoesNotDedupe, "a_repeated_key_gives_the_first_answer_and_no_second_message"),
+        (Fault::DoesNotDedupe, "concurrent_uses_of_a_key_store_one_message"),
+        (Fault::DedupesAcrossSenders, "the_same_key_of_another_sender_is_another_key"),
+        (Fault::NeverForgetsKeys, "a_key_is_forgotten_after_24_hours"),
+        (Fault::MovesMarkersBack, "markers_move_forward_only"),
+        (Fault::ForgetsTheOutbox, "the_outbox_keeps_the_order_of_storing"),
+        (Fault::ReordersTheOutbox, "the_outbox_keeps_the_order_of_storing"),
+        (
+            Fault::PutsNothingOut,
+            "a_repeated_key_says_whether_the_first_message_waits_in_the_outbox",
+        ),
+        (Fault::FailsTheWholeBatch, "a_refused_message_leaves_the_rest_of_its_batch_alone"),
+        (Fault::IgnoresBefore, "history_gives_the_page_that_was_asked_for"),
+        (Fault::DropsHeaders, "a_message_is_kept_as_it_was_given"),
+        (Fault::CountsOwnMessages, "unread_counts_what_others_said_after_the_marker"),
+        (Fault::ShowsEverybodysConversations, "conversations_are_those_of_the_user_latest_first"),
+    ];
+    for (fault, name) in cases {
+        let check = message_store_checks().into_iter().find(|check| check.name() == name).unwrap();
+        let mut harness = Breaking { fault, clock: Clock::system() };
+        let caught = check.run(&mut harness).await;
+        assert!(caught.is_err(), "{fault:?} passes {name}");
+    }
+}
