@@ -55,7 +55,7 @@ const HUES = 10;
 export function hue(name) {
   let hash = 2166136261;
   for (const octet of encoder.encode(name)) hash = Math.imul(hash ^ octet, 16777619) >>> 0;
-  return hash % HUES;
+  return ((hash ^ (hash >>> 15)) >>> 0) % HUES;
 }
 
 const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
