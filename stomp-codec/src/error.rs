@@ -132,6 +132,12 @@ pub enum EncodeError {
         /// The frame's command
         command: Command,
     },
+    /// A header that the frame must have is missing or empty
+    #[error("header {name} is missing or empty")]
+    MissingHeader {
+        /// Its name
+        name: &'static str,
+    },
     /// The command does not exist in the version
     #[error("{command} does not exist in this version of the protocol")]
     UnknownCommand {

@@ -5,6 +5,7 @@ pub mod client;
 #[cfg(feature = "codec")]
 mod codec;
 mod command;
+mod content;
 mod decode;
 mod encode;
 mod error;
@@ -24,6 +25,7 @@ pub use bytestr::ByteStr;
 #[cfg(feature = "codec")]
 pub use codec::{CodecError, StompCodec};
 pub use command::Command;
+pub use content::{ContentType, TextError};
 pub use decode::{ChunkDecoder, Decoder, Item};
 pub use encode::{encode, encode_parts, encode_transmit};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};

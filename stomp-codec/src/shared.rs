@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::encode::{Writing, put_decimal, write_header};
-use crate::{ByteStr, Command, Frame, Version};
+use crate::{ByteStr, Command, EncodeError, Frame, Version};
 
 /// A MESSAGE for many receivers: encoded once for each version that is met, never copied per receiver
 ///
@@ -49,13 +49,14 @@ impl SharedMessage {
     ///
     /// # Errors
     ///
-    /// Gives the frame back where `destination` or `message-id` is missing or empty.
-    pub fn new(message: Frame) -> Result<Self, Frame> {
-        let message_id = message.header_text("message-id").filter(|id| !id.is_empty());
-        let destination = message.header("destination").filter(|name| !name.is_empty());
-        let (Some(message_id), Some(_)) = (message_id, destination) else {
-            return Err(message);
+    /// Where `destination` or `message-id` is missing or empty.
+    pub fn new(message: Frame) -> Result<Self, EncodeError> {
+        let required = |name| {
+            let value = message.header_text(name).filter(|value| !value.is_empty());
+            value.ok_or(EncodeError::MissingHeader { name })
         };
+        required("destination")?;
+        let message_id = required("message-id")?;
         Ok(Self {
             inner: Arc::new(Inner {
                 frame: message,
@@ -64,6 +65,31 @@ impl SharedMessage {
                 encoded: [OnceLock::new(), OnceLock::new(), OnceLock::new()],
             }),
         })
+    }
+
+    /// The MESSAGE that a SEND leads to: the server's headers first, then those of the sender
+    ///
+    /// Where both have a header of the same name the server's is the one.
+    ///
+    /// # Errors
+    ///
+    /// Where `destination` or `message_id` is missing or empty.
+    pub fn relay(
+        send: &Frame,
+        message_id: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, EncodeError> {
+        let mut message = Frame::new(Command::Message)
+            .with_header("destination", &send.header("destination").unwrap_or_default())
+            .with_header("message-id", message_id)
+            .with_body(send.body().clone());
+        for (name, value) in headers {
+            message.push_header(name, value);
+        }
+        for (name, value) in send.headers() {
+            message.push_header(&name, &value);
+        }
+        Self::new(message)
     }
 
     /// The `message-id`

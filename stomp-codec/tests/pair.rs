@@ -1,5 +1,7 @@
 //! A client and a server session joined in memory
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::time::Duration;

@@ -2,6 +2,8 @@
 //!
 //! The ids of the vectors are those of docs/conformance.md: S10-FRM-01 and so on.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use stomp_codec::{

@@ -116,6 +116,9 @@ pub enum ClientError {
     /// An empty destination
     #[error("empty destination")]
     NoDestination,
+    /// A `content-type` that is no MIME type, which 1.2 forbids
+    #[error("content-type is not a MIME type")]
+    ContentType,
     /// The subscription's identifier is in use
     #[error("the subscription identifier is in use")]
     DuplicateId,

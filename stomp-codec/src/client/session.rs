@@ -11,7 +11,8 @@ use crate::outbox::Outbox;
 use crate::server::AckMode;
 use crate::timer::{Timers, send_after};
 use crate::{
-    ChunkDecoder, Command, Frame, HeartBeat, Item, Mode, Transmit, Version, encode_transmit, view,
+    ChunkDecoder, Command, ContentType, Frame, HeartBeat, Item, Mode, Transmit, Version,
+    encode_transmit, view,
 };
 
 /// The client's side of one connection, without I/O and without a clock
@@ -219,6 +220,12 @@ impl Session {
         }
         if frame.header("destination").is_none_or(|destination| destination.is_empty()) {
             return Err(ClientError::NoDestination);
+        }
+        let content_type = frame.header("content-type");
+        if self.version == Version::V1_2
+            && content_type.is_some_and(|value| ContentType::parse(&value).is_none())
+        {
+            return Err(ClientError::ContentType);
         }
         let frame = self.in_transaction(frame, transaction)?;
         self.write(frame, receipt)

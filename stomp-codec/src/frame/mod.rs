@@ -174,14 +174,14 @@ impl Frame {
     }
 
     fn name(&self, span: Span) -> Cow<'_, str> {
-        self.text(self.raw(span.name()))
+        self.plain(self.raw(span.name()))
     }
 
     fn value(&self, span: Span) -> Cow<'_, str> {
-        self.text(self.raw_value(span))
+        self.plain(self.raw_value(span))
     }
 
-    fn text<'a>(&self, octets: &'a [u8]) -> Cow<'a, str> {
+    fn plain<'a>(&self, octets: &'a [u8]) -> Cow<'a, str> {
         // Cannot fail: heads are checked when decoded, and built from text.
         let text = std::str::from_utf8(octets).unwrap_or_default();
         if self.escaped { self.reading.unescape(text) } else { Cow::Borrowed(text) }
