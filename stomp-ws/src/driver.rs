@@ -118,6 +118,7 @@ impl<M: Machine> Driver<M> {
     fn poll_next(&mut self, cx: &mut Context<'_>, room: Option<usize>) -> Poll<Next<M::Event>> {
         let mut now = Instant::now();
         let mut reads = 0;
+        let mut timely = false;
         loop {
             if let Some(event) = self.machine.poll_event() {
                 if let Some(ending) = M::ending(&event) {
@@ -135,6 +136,13 @@ impl<M: Machine> Driver<M> {
                     }
                     Poll::Pending => {}
                 }
+            }
+            // Commands have no time of their own: this tells the session when they were given. After reading, so that
+            // a peer is not declared silent whose octets were waiting here.
+            if !timely {
+                timely = true;
+                self.machine.handle_timeout(now.into_std());
+                continue;
             }
             let written = match self.pump() {
                 Ok(false) => Poll::Pending,
@@ -162,6 +170,7 @@ impl<M: Machine> Driver<M> {
                 return Poll::Pending;
             }
             now = Instant::now();
+            timely = false;
         }
     }
 
@@ -235,9 +244,7 @@ impl<M: Machine> Driver<M> {
             return Poll::Pending;
         }
         let now = Instant::now();
-        if protocol.is_some_and(|deadline| deadline <= now) {
-            self.machine.handle_timeout(now.into_std());
-        }
+        self.machine.handle_timeout(now.into_std());
         if write.is_some_and(|deadline| deadline <= now) {
             let timeout = self.transport.config().write_timeout;
             self.lost(now, TransportError::WriteTimeout { timeout });

@@ -3,11 +3,11 @@
 mod acceptor;
 #[cfg(feature = "axum")]
 pub mod axum;
+pub mod client;
 mod close;
 mod config;
 mod driver;
 mod error;
-#[cfg(feature = "axum")]
 mod handshake;
 mod origin;
 mod server;

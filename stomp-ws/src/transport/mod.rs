@@ -5,6 +5,7 @@ mod outbox;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -168,7 +169,7 @@ impl Transport {
     /// When the peer has to have taken something of what waits ([`write_timeout`](TransportConfig::write_timeout)).
     #[must_use]
     pub fn write_deadline(&self) -> Option<Instant> {
-        self.stalled.map(|since| since + self.config.write_timeout)
+        self.stalled.and_then(|since| since.checked_add(self.config.write_timeout))
     }
 
     /// Allows messages of [`max_message`](TransportConfig::max_message) octets: the session is established.
@@ -372,14 +373,15 @@ impl Transport {
         self.close(CloseCode::NORMAL, "");
         let TransportConfig { linger, write_timeout, .. } = self.config;
         let started = *self.finishing.get_or_insert_with(Instant::now);
-        let mut deadline = started + linger;
+        let end = later(started, write_timeout.saturating_add(linger));
+        let mut deadline = later(started, linger);
         while !self.outbox.is_empty() {
             let before = self.outbox.len();
             let written = timeout_at(deadline, poll_fn(|cx| self.poll_write_out(cx))).await;
             if written.is_err() && self.outbox.len() == before {
                 return;
             }
-            deadline = (Instant::now() + linger).min(started + linger + write_timeout);
+            deadline = later(Instant::now(), linger).min(end);
         }
         // Either the peer closes its side as well, or it had its time.
         let _ = timeout_at(deadline, poll_fn(|cx| self.poll_end(cx))).await;
@@ -435,6 +437,11 @@ impl std::fmt::Debug for Inner {
             Self::WebSocket { .. } => "WebSocket",
         })
     }
+}
+
+/// `start` plus `duration`, a day where that is beyond the clock.
+fn later(start: Instant, duration: Duration) -> Instant {
+    start.checked_add(duration).unwrap_or_else(|| start + Duration::from_secs(86_400))
 }
 
 fn translate(error: tokio_websockets::Error) -> TransportError {

@@ -1,0 +1,11 @@
+//! The crate from outside: its client, its server side, and peers made by hand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod client;
+mod support;
