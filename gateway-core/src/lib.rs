@@ -1,9 +1,24 @@
 //! An instant-messaging gateway as a library: sessions, routing, inboxes, storage, REST.
 
+mod address;
 mod auth;
+mod authorizer;
+mod builder;
 mod clock;
+mod destination;
 mod directory;
+mod error;
+mod feed;
+mod gateway;
+mod groups;
+mod hub;
 mod names;
+mod outgoing;
+mod pipeline;
+mod presence;
+mod send;
+mod session;
+mod sessions;
 mod store;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -11,14 +26,22 @@ pub mod testkit;
 pub use auth::{
     AuthError, Authenticator, AuthenticatorChain, Credentials, PasswordHash, Principal, Secret,
 };
+pub use authorizer::{Action, Authorizer, MembersOnly};
+pub use builder::{GatewayBuilder, Settings};
 pub use clock::Clock;
+pub use destination::{Destination, DestinationError, MAX_DESTINATION, UserDestination};
 pub use directory::{
     Device, Directory, DirectoryError, MAX_DEVICES, Member, MemoryDirectory, Registration, Role,
     UnknownRole,
 };
+pub use error::{GatewayError, RefusedError};
+pub use gateway::{Gateway, History};
 pub use names::{
     ConversationId, ConversationKind, DeviceName, GroupName, MAX_NAME_CHARS, NameError, UserName,
 };
+pub use pipeline::SendReceipt;
+pub use presence::Presence;
+pub use send::{SendKind, SendRequest, Sent};
 pub use store::{
     Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidMessageId, MAX_KEY_OCTETS, Marker,
     Marks, MemoryStore, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,

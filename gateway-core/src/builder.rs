@@ -1,0 +1,182 @@
+use std::sync::Arc;
+
+use mq_bridge::{Broker, BrokerError, Capability, Memory, Overflow};
+use stomp_codec::server;
+use stomp_ws::TransportConfig;
+
+use crate::auth::{Authenticator, AuthenticatorChain};
+use crate::authorizer::{Authorizer, MembersOnly};
+use crate::clock::Clock;
+use crate::directory::{Directory, MemoryDirectory};
+use crate::gateway::Gateway;
+use crate::store::{MemoryStore, MessageStore};
+
+/// What a gateway was built with, beside its parts.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Bounds and heart-beats of STOMP sessions.
+    pub session: Arc<server::Config>,
+    /// Bounds of connections.
+    pub transport: TransportConfig,
+    /// The `server` header of CONNECTED.
+    pub server: String,
+    /// What happens to a subscriber of `/topic` that does not read fast enough.
+    pub overflow: Overflow,
+    /// Octets of messages that may wait to be stored, in all sessions together.
+    pub pipeline_bytes: usize,
+}
+
+/// Puts a gateway together, from parts or from defaults.
+///
+/// | part | default |
+/// |---|---|
+/// | broker | [`Memory`]: nothing survives the process |
+/// | store, directory | [`MemoryStore`], [`MemoryDirectory`]: nothing survives the process |
+/// | authenticator | an empty chain: nobody is let in |
+/// | authorizer | [`MembersOnly`], closed |
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use gateway_core::{Destination, Gateway, SendRequest, UserName};
+///
+/// let gateway = Gateway::builder().build()?;
+/// let (alice, bob) = (UserName::new("alice")?, UserName::new("bob")?);
+/// gateway.create_user(&alice, None).await?;
+/// gateway.create_user(&bob, None).await?;
+/// let to_bob = Destination::parse("/user/bob")?;
+/// gateway.send(SendRequest::new(alice, to_bob, "hello")).await?;
+/// gateway.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+#[must_use]
+pub struct GatewayBuilder {
+    broker: Option<Arc<dyn Broker>>,
+    store: Option<Arc<dyn MessageStore>>,
+    directory: Option<Arc<dyn Directory>>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    open: bool,
+    clock: Clock,
+    settings: Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            session: Arc::default(),
+            transport: TransportConfig::DEFAULT,
+            server: concat!("im-gateway/", env!("CARGO_PKG_VERSION")).to_owned(),
+            overflow: Overflow::DropOldest,
+            pipeline_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl GatewayBuilder {
+    /// Sets the broker.
+    pub fn broker(mut self, broker: Arc<dyn Broker>) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// Sets where messages are stored.
+    pub fn store(mut self, store: Arc<dyn MessageStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Sets who there is.
+    pub fn directory(mut self, directory: Arc<dyn Directory>) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
+    /// Sets who is let in.
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
+    /// Sets who may do what.
+    pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// Whether the default authorizer lets any signed-in user use any `/queue`, `/topic` and user
+    /// destination. Default: no. Of no effect with an [`authorizer`](Self::authorizer) of your own.
+    pub const fn open(mut self, open: bool) -> Self {
+        self.open = open;
+        self
+    }
+
+    /// Sets bounds and heart-beats of STOMP sessions.
+    pub fn session(mut self, config: server::Config) -> Self {
+        self.settings.session = Arc::new(config);
+        self
+    }
+
+    /// Sets the bounds of connections.
+    pub fn transport(mut self, config: TransportConfig) -> Self {
+        self.settings.transport = config;
+        self
+    }
+
+    /// Sets the `server` header of CONNECTED.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.settings.server = name.into();
+        self
+    }
+
+    /// Sets what happens to a subscriber of `/topic` that does not read fast enough. Default: the
+    /// oldest messages make room.
+    pub const fn overflow(mut self, overflow: Overflow) -> Self {
+        self.settings.overflow = overflow;
+        self
+    }
+
+    /// Sets how many octets of messages may wait to be stored, in all sessions together; beyond it
+    /// senders wait, and then are told to try again. Default: 64 MiB.
+    pub const fn pipeline_bytes(mut self, octets: usize) -> Self {
+        self.settings.pipeline_bytes = octets;
+        self
+    }
+
+    /// Sets the clock.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Starts the gateway. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Unsupported`] where the broker lacks what inboxes need: order, and that a
+    /// device's new session takes over from its old one.
+    pub fn build(self) -> Result<Gateway, BrokerError> {
+        let broker = self.broker.unwrap_or_else(|| Arc::new(Memory::default()));
+        broker.capabilities().require(&[Capability::Order, Capability::Takeover])?;
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        let directory = self.directory.unwrap_or_else(|| Arc::new(MemoryDirectory::new()));
+        let authenticator =
+            self.authenticator.unwrap_or_else(|| Arc::new(AuthenticatorChain::new()));
+        let authorizer = self.authorizer.unwrap_or_else(|| {
+            let closed = MembersOnly::new(Arc::clone(&directory), Arc::clone(&store));
+            Arc::new(closed.open(self.open))
+        });
+        Ok(Gateway::new(
+            self.settings,
+            self.clock,
+            broker,
+            store,
+            directory,
+            authenticator,
+            authorizer,
+        ))
+    }
+}

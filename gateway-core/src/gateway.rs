@@ -1,0 +1,544 @@
+use std::collections::HashSet;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use mq_bridge::{Broker, Capability, Message, Publish, Target};
+use stomp_ws::{TcpAcceptor, Transport};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::address;
+use crate::auth::{AuthError, Authenticator, Credentials, PasswordHash, Principal};
+use crate::authorizer::{Action, Authorizer};
+use crate::builder::{GatewayBuilder, Settings};
+use crate::clock::Clock;
+use crate::destination::Destination;
+use crate::directory::{Directory, Member};
+use crate::error::GatewayError;
+use crate::hub::Hub;
+use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
+use crate::outgoing::{self, Stamp};
+use crate::pipeline::Pipeline;
+use crate::presence::{Presence, PresenceTable};
+use crate::send::{SendKind, SendRequest, Sent};
+use crate::session::{self, declare_queue};
+use crate::sessions::SessionTable;
+use crate::store::{
+    ConversationSummary, Marker, MessageId, MessageStore, NewMessage, Page, Position, StoredMessage,
+};
+
+/// How long a person stays online after the last session ended: a page reload is no news.
+const PRESENCE_GRACE: Duration = Duration::from_secs(3);
+
+/// The whole messenger of one node: sessions, routing, inboxes, timelines, presence.
+///
+/// Cheap to clone; all clones are one gateway. Several gateways can live in one process. It works
+/// until [`shutdown`](Self::shutdown); dropping the last clone without that ends its tasks without
+/// a word to the clients.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) store: Arc<dyn MessageStore>,
+    pub(crate) directory: Arc<dyn Directory>,
+    authenticator: Arc<dyn Authenticator>,
+    authorizer: Arc<dyn Authorizer>,
+    pub(crate) hub: Hub,
+    pipeline: Mutex<Option<Pipeline>>,
+    pipeline_task: Mutex<Option<JoinHandle<()>>>,
+    presence: PresenceTable,
+    pub(crate) sessions: SessionTable,
+    /// Devices whose inbox this process has made, where the broker forgets with the process.
+    inboxes: Mutex<HashSet<(UserName, DeviceName)>>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// A page of a conversation's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct History {
+    /// In the order of `seq`.
+    pub messages: Vec<StoredMessage>,
+    /// From where to where the store has the conversation.
+    pub position: Position,
+}
+
+impl Gateway {
+    /// Puts a gateway together.
+    #[must_use]
+    pub fn builder() -> GatewayBuilder {
+        GatewayBuilder::default()
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "called by the builder only")]
+    pub(crate) fn new(
+        settings: Settings,
+        clock: Clock,
+        broker: Arc<dyn Broker>,
+        store: Arc<dyn MessageStore>,
+        directory: Arc<dyn Directory>,
+        authenticator: Arc<dyn Authenticator>,
+        authorizer: Arc<dyn Authorizer>,
+    ) -> Self {
+        let (pipeline, task) = Pipeline::start(
+            Arc::clone(&store),
+            Arc::clone(&directory),
+            Arc::clone(&broker),
+            settings.pipeline_bytes,
+        );
+        Self {
+            inner: Arc::new(Inner {
+                settings,
+                clock,
+                hub: Hub::new(Arc::clone(&broker)),
+                broker,
+                store,
+                directory,
+                authenticator,
+                authorizer,
+                pipeline: Mutex::new(Some(pipeline)),
+                pipeline_task: Mutex::new(Some(task)),
+                presence: PresenceTable::default(),
+                sessions: SessionTable::default(),
+                inboxes: Mutex::default(),
+                stop: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// Tells who somebody is.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`]; its text may be shown to the client.
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Principal, AuthError> {
+        self.inner.authenticator.authenticate(credentials).await?.ok_or(AuthError::Failed)
+    }
+
+    /// Makes a user, and the inbox of the default device, so that nothing sent from now on is missed.
+    /// Without a password the user signs in by other means, such as a token.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError::Directory`] where the name is taken.
+    pub async fn create_user(
+        &self,
+        user: &UserName,
+        password: Option<&PasswordHash>,
+    ) -> Result<(), GatewayError> {
+        self.inner.directory.create_user(user, password).await?;
+        self.inner.ensure_inbox(user, &DeviceName::default_of(user)).await
+    }
+
+    /// Sends, as the sender's own SEND would: authorized, stored and confirmed when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError`]; where [`is_retryable`](GatewayError::is_retryable), send it again with the same
+    /// idempotency key.
+    ///
+    /// # Cancel safety
+    ///
+    /// A send that was dropped may have happened; the same idempotency key makes the repeat harmless.
+    pub async fn send(&self, request: SendRequest) -> Result<Sent, GatewayError> {
+        self.inner.authorize(&request.from, Action::Send, &request.destination).await?;
+        self.inner.submit(request).await?.await
+    }
+
+    /// A page of a conversation, for somebody who may read it.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError::Refused`] for whoever is no part of it, whether it exists or not.
+    pub async fn history(
+        &self,
+        user: &UserName,
+        conversation: &ConversationId,
+        page: Page,
+    ) -> Result<History, GatewayError> {
+        let destination = conversation_destination(user, conversation)?;
+        self.inner.authorize(user, Action::Read, &destination).await?;
+        let position = self.inner.store.position(conversation).await?;
+        let messages = self.inner.store.history(conversation, page).await?;
+        Ok(History { messages, position })
+    }
+
+    /// The conversations of a user, the latest first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError`] where directory or store fail.
+    pub async fn conversations(
+        &self,
+        user: &UserName,
+        limit: usize,
+    ) -> Result<Vec<ConversationSummary>, GatewayError> {
+        let groups = self.inner.directory.groups_of(user).await?;
+        Ok(self.inner.store.conversations(user, &groups, limit).await?)
+    }
+
+    /// The members of a conversation with their roles; in a direct conversation both are members.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError::Refused`] for whoever is no part of it, whether it exists or not.
+    pub async fn members(
+        &self,
+        user: &UserName,
+        conversation: &ConversationId,
+    ) -> Result<Vec<Member>, GatewayError> {
+        let destination = conversation_destination(user, conversation)?;
+        self.inner.authorize(user, Action::Read, &destination).await?;
+        self.inner.members(conversation).await
+    }
+
+    /// Whether a person is there.
+    #[must_use]
+    pub fn presence(&self, user: &UserName) -> Presence {
+        self.inner.presence.get(user)
+    }
+
+    /// Who there is.
+    #[must_use]
+    pub fn directory(&self) -> &Arc<dyn Directory> {
+        &self.inner.directory
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn MessageStore> {
+        &self.inner.store
+    }
+
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.inner.broker
+    }
+
+    /// What it was built with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Serves a connection that was made elsewhere, until it ends. `address` is the client's, to slow
+    /// down guessing of passwords.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cuts the connection off; what was not acknowledged is delivered again.
+    pub async fn serve(&self, transport: Transport, address: Option<IpAddr>) {
+        session::run(self.clone(), transport, address).await;
+    }
+
+    /// Serves STOMP over TCP until the gateway stops.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it stops accepting; connections that were accepted go on.
+    pub async fn serve_tcp(&self, acceptor: TcpAcceptor) {
+        loop {
+            let (transport, address) = tokio::select! {
+                accepted = acceptor.accept() => accepted,
+                () = self.inner.stop.cancelled() => return,
+            };
+            self.spawn(transport, Some(address.ip()));
+        }
+    }
+
+    /// Serves a connection in a task of its own, which [`shutdown`](Self::shutdown) waits for.
+    pub fn spawn(&self, transport: Transport, address: Option<IpAddr>) {
+        if self.inner.stop.is_cancelled() {
+            return;
+        }
+        let gateway = self.clone();
+        self.inner.tasks.spawn(async move { gateway.serve(transport, address).await });
+    }
+
+    /// Ends every session of a user, with an ERROR that says `reason`. Gives how many there were.
+    pub fn kick(&self, user: &UserName, reason: &'static str) -> usize {
+        self.inner.sessions.end(user, reason)
+    }
+
+    /// Takes no new session, ends the others, finishes what is under way and lets go of the broker.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready the gateway is stopping all the same; call it again to wait.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.stop.cancel();
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        drop(lock(&inner.pipeline).take());
+        let task = lock(&inner.pipeline_task).take();
+        if let Some(task) = task {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "the pipeline ended badly");
+            }
+        }
+        inner.broker.shutdown().await;
+    }
+}
+
+impl Inner {
+    pub(crate) async fn authorize(
+        &self,
+        user: &UserName,
+        action: Action,
+        destination: &Destination,
+    ) -> Result<(), GatewayError> {
+        Ok(self.authorizer.authorize(user, action, destination).await?)
+    }
+
+    fn pipeline(&self) -> Result<Pipeline, GatewayError> {
+        lock(&self.pipeline).clone().ok_or(GatewayError::Overloaded)
+    }
+
+    /// Hands in what was authorized; waits only for room. The inner future is the receipt.
+    pub(crate) async fn submit(
+        &self,
+        request: SendRequest,
+    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
+        if let Some(conversation) = request.destination.conversation(&request.from) {
+            return match request.kind {
+                SendKind::Stored(_) => self.submit_message(conversation, request).await,
+                _ => self.submit_signal(conversation, request).await,
+            };
+        }
+        let target = match &request.destination {
+            Destination::Queue(name) => {
+                let queue = address::queue(name);
+                declare_queue(self, &queue).await?;
+                Target::queue(queue)
+            }
+            Destination::Topic(name) => Target::topic(address::topic(name)),
+            Destination::ReplyQueue(id) => Target::topic(address::reply(id)),
+            Destination::UserDestination(user, to) => {
+                Target::topic(address::user_destination(user, to))
+            }
+            Destination::OwnUserDestination(to) => {
+                Target::topic(address::user_destination(&request.from, to))
+            }
+            _ => {
+                return Err(GatewayError::Invalid {
+                    name: "destination",
+                    problem: "takes no SEND",
+                });
+            }
+        };
+        let message = self.transient(&request);
+        Ok(self.publish(vec![target], message).boxed())
+    }
+
+    async fn submit_message(
+        &self,
+        conversation: ConversationId,
+        request: SendRequest,
+    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
+        let people = self.directory.participants(&conversation).await?;
+        let message = new_message(conversation, request, &people);
+        self.submit_new(message).await
+    }
+
+    /// Stores and distributes a message whose targets are known.
+    pub(crate) async fn submit_new(
+        &self,
+        message: NewMessage,
+    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
+        let limit = self.broker.capabilities().max_message();
+        // Room for the headers that are added; a message that the broker refuses for good must not
+        // get into the store.
+        if message.body.len().saturating_add(64 * 1024) > limit {
+            return Err(mq_bridge::BrokerError::TooLarge { size: message.body.len(), limit }.into());
+        }
+        let receipt = self.pipeline()?.send(message).await?;
+        Ok(async move { receipt.await.map(Sent::Stored) }.boxed())
+    }
+
+    async fn submit_signal(
+        &self,
+        conversation: ConversationId,
+        request: SendRequest,
+    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
+        let (kind, up_to, marker) = match request.kind {
+            SendKind::Delivered(up_to) => ("delivered", Some(up_to), Some(Marker::Delivered)),
+            SendKind::Read(up_to) => ("read", Some(up_to), Some(Marker::Read)),
+            _ => ("typing", None, None),
+        };
+        let mut up_to = up_to;
+        if let (Some(seq), Some(marker)) = (up_to, marker) {
+            let marks = self.store.mark(&conversation, &request.from, marker, seq).await?;
+            if !marks.moved {
+                return Ok(futures::future::ready(Ok(Sent::Published)).boxed());
+            }
+            up_to = Some(if marker == Marker::Read { marks.read } else { marks.delivered });
+        }
+        let people = self.directory.participants(&conversation).await?;
+        let message_id = MessageId::generate().to_string();
+        let stamp = Stamp {
+            destination: &request.destination.to_string(),
+            message_id: &message_id,
+            from: Some(request.from.as_str()),
+            timestamp: self.clock.now_millis(),
+        };
+        let message = outgoing::signal(&stamp, &conversation, kind, up_to, request.device.as_ref());
+        let targets = people.iter().map(|user| Target::topic(address::live(user))).collect();
+        Ok(self.publish(targets, message).boxed())
+    }
+
+    /// The message of a SEND that belongs to no conversation.
+    fn transient(&self, request: &SendRequest) -> Message {
+        let destination = match &request.destination {
+            Destination::UserDestination(_, to) => {
+                Destination::OwnUserDestination(to.clone()).to_string()
+            }
+            other => other.to_string(),
+        };
+        let stamp = Stamp {
+            destination: &destination,
+            message_id: &MessageId::generate().to_string(),
+            from: Some(request.from.as_str()),
+            timestamp: self.clock.now_millis(),
+        };
+        let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        outgoing::from_send(&stamp, headers, request.body.clone())
+    }
+
+    fn publish(
+        &self,
+        targets: Vec<Target>,
+        message: Message,
+    ) -> impl Future<Output = Result<Sent, GatewayError>> + Send + use<> {
+        let confirm = self.broker.publish(Publish::new(targets, message));
+        async move { Ok(confirm.await.map(|()| Sent::Published)?) }
+    }
+
+    pub(crate) async fn members(
+        &self,
+        conversation: &ConversationId,
+    ) -> Result<Vec<Member>, GatewayError> {
+        if let ConversationKind::Group(group) = conversation.kind() {
+            return Ok(self.directory.members(&group).await?.unwrap_or_default());
+        }
+        let people = self.directory.participants(conversation).await?;
+        Ok(people
+            .into_iter()
+            .map(|user| Member::new(user, crate::directory::Role::Member))
+            .collect())
+    }
+
+    /// Makes the inbox of a device unless it exists.
+    pub(crate) async fn ensure_inbox(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+    ) -> Result<(), GatewayError> {
+        let known = self.directory.register_device(user, device).await?;
+        let key = (user.clone(), device.clone());
+        let kept = self.broker.capabilities().has(Capability::Durable);
+        if known.seeded && (kept || lock(&self.inboxes).contains(&key)) {
+            return Ok(());
+        }
+        self.pipeline()?.seed(user.clone(), device.clone()).await?;
+        if !kept {
+            lock(&self.inboxes).insert(key);
+        }
+        Ok(())
+    }
+
+    /// Notes that a session of `user` began.
+    pub(crate) fn enter(&self, user: &UserName) {
+        if self.presence.enter(user) {
+            self.say_presence(user, Presence::Online);
+        }
+    }
+
+    /// Notes that a session of `user` ended.
+    pub(crate) fn leave(self: &Arc<Self>, user: &UserName) {
+        let Some(ticket) = self.presence.leave(user, self.clock.now_millis()) else { return };
+        let inner = Arc::clone(self);
+        let user = user.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(PRESENCE_GRACE) => {}
+                () = inner.stop.cancelled() => {}
+            }
+            if let Some(last_seen) = inner.presence.expire(ticket) {
+                inner.say_presence(&user, Presence::Offline { last_seen: Some(last_seen) });
+            }
+        });
+    }
+
+    pub(crate) fn presence_message(&self, user: &UserName) -> Message {
+        outgoing::presence(user, self.presence.get(user), self.clock.now_millis())
+    }
+
+    fn say_presence(&self, user: &UserName, presence: Presence) {
+        let message = outgoing::presence(user, presence, self.clock.now_millis());
+        // Nobody waits for it: whoever subscribes later is told the state then.
+        drop(self.broker.publish(Publish::to_topic(address::presence(user), message)));
+    }
+}
+
+/// The message that a request stores, and where it goes.
+pub(crate) fn new_message(
+    conversation: ConversationId,
+    request: SendRequest,
+    people: &[UserName],
+) -> NewMessage {
+    let targets = people
+        .iter()
+        .map(address::inbox)
+        .chain(std::iter::once(address::conversation(&conversation)));
+    let mut message =
+        NewMessage::new(conversation, request.from, request.body).with_targets(targets);
+    message.device = request.device;
+    if let SendKind::Stored(kind) = request.kind {
+        message.kind = kind;
+    }
+    message.idempotency_key = request.idempotency_key;
+    message.headers = request.headers;
+    message
+}
+
+/// The destination under which `user` knows a conversation.
+///
+/// # Errors
+///
+/// Refused, as a conversation that does not exist is, where the user is no part of it.
+pub(crate) fn conversation_destination(
+    user: &UserName,
+    conversation: &ConversationId,
+) -> Result<Destination, GatewayError> {
+    match conversation.kind() {
+        ConversationKind::Group(group) => Ok(Destination::Group(group)),
+        ConversationKind::Direct(..) => conversation.peer_of(user).map(Destination::User).ok_or(
+            GatewayError::Refused(crate::error::RefusedError::Denied("no such conversation")),
+        ),
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A body that says who did what to whom in a group.
+pub(crate) fn member_body(action: &str, user: &UserName) -> Bytes {
+    serde_json::json!({ "action": action, "user": user.as_str() }).to_string().into()
+}

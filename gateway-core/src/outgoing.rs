@@ -1,0 +1,239 @@
+//! Messages on their way out: from the store or a client into the broker, and from the broker to
+//! subscribers.
+
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use mq_bridge::{Headers, Message};
+use stomp_codec::{Command, Frame, SharedMessage};
+
+use crate::destination::Destination;
+use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
+use crate::presence::Presence;
+use crate::store::{MessageId, MessageKind, StoredMessage};
+
+/// Headers that the gateway keeps for itself begin with this; they never reach a client, and none
+/// is taken from one.
+const INTERNAL: &str = "im.";
+/// The device that a message was sent from.
+const SENDER_DEVICE: &str = "im.device";
+
+/// Headers of a SEND that belong to the SEND and not to its message (SND-12), or that only the
+/// server says (SND-11).
+const NOT_RELAYED: [&str; 23] = [
+    "destination",
+    "receipt",
+    "transaction",
+    "login",
+    "passcode",
+    "accept-version",
+    "host",
+    "heart-beat",
+    "content-length",
+    "message-id",
+    "subscription",
+    "ack",
+    "redelivered",
+    "from",
+    "conversation",
+    "seq",
+    "timestamp",
+    "kind",
+    "up-to",
+    "duplicate",
+    "presence",
+    "last-seen",
+    "device",
+];
+
+/// What the gateway says of a message; a sender cannot.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamp<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) message_id: &'a str,
+    pub(crate) from: Option<&'a str>,
+    pub(crate) timestamp: u64,
+}
+
+/// Whether a header of a SEND goes on to the receivers.
+pub(crate) fn is_relayed(name: &str) -> bool {
+    !name.starts_with(INTERNAL) && !NOT_RELAYED.contains(&name)
+}
+
+/// The message of a SEND to a queue, a topic or a user destination: the server's own headers
+/// first, so that a reader that takes the first entry cannot be fooled (MSG-09), then the
+/// sender's.
+pub(crate) fn from_send<'a>(
+    stamp: &Stamp<'_>,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+    body: Bytes,
+) -> Message {
+    let mut all = Headers::builder();
+    all.push("destination", stamp.destination);
+    all.push("message-id", stamp.message_id);
+    if let Some(from) = stamp.from {
+        all.push("from", from);
+    }
+    all.push("timestamp", stamp.timestamp.to_string());
+    let mut expires = None;
+    for (name, value) in headers {
+        all.push(name, value);
+        expires = expires.or_else(|| expiry(std::iter::once((name, value))));
+    }
+    let message = Message::new(body).with_headers(all.build());
+    match expires {
+        Some(expires) => message.with_expires(expires),
+        None => message,
+    }
+}
+
+/// The message of a conversation, as it goes to the inboxes and the live timeline, and as it is
+/// replayed from the store.
+pub(crate) fn from_stored(stored: &StoredMessage) -> Message {
+    let mut all = Headers::builder();
+    all.push("destination", destination_of(stored));
+    all.push("message-id", stored.message_id.to_string());
+    all.push("from", stored.sender.as_str());
+    all.push("conversation", stored.conversation.as_str());
+    all.push("seq", stored.seq.to_string());
+    all.push("timestamp", stored.timestamp.to_string());
+    all.push("kind", stored.kind.as_str());
+    if let Some(key) = &stored.idempotency_key {
+        all.push("idempotency-key", key);
+    }
+    for (name, value) in &stored.headers {
+        all.push(name, value);
+    }
+    if let Some(device) = &stored.device {
+        all.push(SENDER_DEVICE, device.as_str());
+    }
+    let message = Message::new(stored.body.clone()).with_headers(all.build());
+    match expiry(stored.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
+        Some(expires) => message.with_expires(expires),
+        None => message,
+    }
+}
+
+/// The `expires` header: milliseconds since 1970, UTC. Anything else is none, as a broker has it.
+fn expiry<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<SystemTime> {
+    let (_, value) = headers.find(|(name, _)| *name == "expires")?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(value.parse().ok()?))
+}
+
+/// A signal: what is said to the connected devices of some people and not kept.
+pub(crate) fn signal(
+    stamp: &Stamp<'_>,
+    conversation: &ConversationId,
+    kind: &str,
+    up_to: Option<u64>,
+    device: Option<&DeviceName>,
+) -> Message {
+    let mut all = Headers::builder();
+    all.push("destination", stamp.destination);
+    all.push("message-id", stamp.message_id);
+    all.push("from", stamp.from.unwrap_or_default());
+    all.push("conversation", conversation.as_str());
+    all.push("timestamp", stamp.timestamp.to_string());
+    all.push("kind", kind);
+    if let Some(up_to) = up_to {
+        all.push("up-to", up_to.to_string());
+    }
+    if let Some(device) = device {
+        all.push(SENDER_DEVICE, device.as_str());
+    }
+    Message::new(Bytes::new()).with_headers(all.build()).with_persistent(false)
+}
+
+/// A change of presence, or the present state.
+pub(crate) fn presence(user: &UserName, presence: Presence, now: u64) -> Message {
+    let mut all = Headers::builder();
+    all.push("destination", Destination::Presence(user.clone()).to_string());
+    all.push("message-id", MessageId::generate().to_string());
+    all.push("from", user.as_str());
+    all.push("timestamp", now.to_string());
+    all.push("kind", "presence");
+    match presence {
+        Presence::Online => all.push("presence", "online"),
+        Presence::Offline { last_seen } => {
+            all.push("presence", "offline");
+            if let Some(last_seen) = last_seen {
+                all.push("last-seen", last_seen.to_string());
+            }
+        }
+    }
+    Message::new(Bytes::new()).with_headers(all.build()).with_persistent(false)
+}
+
+/// Where the sender sent it, as he wrote it.
+pub(crate) fn destination_of(stored: &StoredMessage) -> String {
+    let destination = match stored.conversation.kind() {
+        ConversationKind::Group(group) => Destination::Group(group),
+        ConversationKind::Direct(one, other) if one == stored.sender => Destination::User(other),
+        ConversationKind::Direct(one, _) => Destination::User(one),
+    };
+    destination.to_string()
+}
+
+/// Whether `message` was sent by `user` from `device`, which then need not be told of it.
+pub(crate) fn is_echo(message: &Message, user: &UserName, device: &DeviceName) -> bool {
+    message.headers.get_str(SENDER_DEVICE) == Some(device.as_str())
+        && message.headers.get_str("from") == Some(user.as_str())
+}
+
+/// The `seq` of a conversation's message.
+pub(crate) fn seq_of(message: &Message) -> Option<u64> {
+    message.headers.get_str("seq")?.parse().ok()
+}
+
+/// Whether the message says that `user` is no longer a member of the group.
+pub(crate) fn removes(message: &Message, user: &UserName) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Change<'a> {
+        action: &'a str,
+        user: &'a str,
+    }
+    message.headers.get_str("kind") == Some(MessageKind::Member.as_str())
+        && serde_json::from_slice::<Change<'_>>(&message.body).is_ok_and(|change| {
+            matches!(change.action, "removed" | "left") && change.user == user.as_str()
+        })
+}
+
+/// A message for any number of local subscribers, turned into a frame once, when the first of them
+/// needs it; the frame encodes itself once per protocol version.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    message: Message,
+    frame: OnceLock<Option<SharedMessage>>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(message: Message) -> Self {
+        Self { message, frame: OnceLock::new() }
+    }
+
+    pub(crate) fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// What it counts for in a queue.
+    pub(crate) fn bytes(&self) -> usize {
+        self.message.cost()
+    }
+
+    /// The frame; `None` for a message of another program that a MESSAGE cannot be made of.
+    pub(crate) fn frame(&self) -> Option<&SharedMessage> {
+        self.frame.get_or_init(|| frame_of(&self.message)).as_ref()
+    }
+}
+
+/// The MESSAGE of a broker's message; `None` if it lacks what every MESSAGE has.
+pub(crate) fn frame_of(message: &Message) -> Option<SharedMessage> {
+    let mut frame = Frame::new(Command::Message);
+    for (name, value) in &message.headers {
+        if let (false, Ok(value)) = (name.starts_with(INTERNAL), std::str::from_utf8(value)) {
+            frame.push_header(name, value);
+        }
+    }
+    SharedMessage::new(frame.with_body(message.body.clone())).ok()
+}

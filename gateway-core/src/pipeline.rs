@@ -1,0 +1,463 @@
+//! The one way into a conversation: store, then broker, then receipt.
+//!
+//! One task does it for all conversations, in order: it takes what is waiting, stores it in one
+//! transaction, publishes in the order of `seq`, and answers each sender when the broker has
+//! confirmed for every recipient (P1). Senders that come while a transaction is written are in
+//! the next one, so the cost of a commit is shared by all who wait (group commit), and within a
+//! conversation nothing overtakes (P3).
+//!
+//! What is stored and not yet confirmed by the broker stands in the store's outbox, written in
+//! the same transaction. After a crash, and after any failure of the broker, the outbox is
+//! published again, marked as redelivered, before anything new: so a message that is in the
+//! history reaches every inbox, and order holds.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use mq_bridge::{Broker, BrokerError, Declaration, Publish, Source, Target};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::address;
+use crate::directory::Directory;
+use crate::error::GatewayError;
+use crate::names::{ConversationId, DeviceName, UserName};
+use crate::outgoing;
+use crate::store::{
+    Appended, MessageId, MessageStore, NewMessage, OutboxId, Page, StoreError, StoredMessage,
+    Unpublished,
+};
+
+/// Messages stored in one transaction, at most.
+const BATCH: usize = 256;
+/// Messages under way between the store and the broker's confirmation, at most.
+const IN_FLIGHT: usize = 4096;
+/// How long a sender waits for the broker before it is told to try again.
+const PATIENCE: Duration = Duration::from_secs(20);
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// What the RECEIPT of a message says: where it is in its conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SendReceipt {
+    /// Its identity.
+    pub message_id: MessageId,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// Its number in the conversation, from 1, without gaps.
+    pub seq: u64,
+    /// When it was stored, in milliseconds since 1970, UTC.
+    pub timestamp: u64,
+    /// Whether its idempotency key was seen before, so that nothing new was sent.
+    pub duplicate: bool,
+}
+
+impl From<&Appended> for SendReceipt {
+    fn from(appended: &Appended) -> Self {
+        Self {
+            message_id: appended.message_id,
+            conversation: appended.conversation.clone(),
+            seq: appended.seq,
+            timestamp: appended.timestamp,
+            duplicate: appended.duplicate,
+        }
+    }
+}
+
+/// The entrance of the pipeline; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Pipeline {
+    jobs: mpsc::Sender<Job>,
+    /// Octets that may wait.
+    budget: Arc<Semaphore>,
+    budget_size: usize,
+}
+
+type Answer = oneshot::Sender<Result<SendReceipt, GatewayError>>;
+
+enum Job {
+    Send { message: NewMessage, answer: Answer, _budget: OwnedSemaphorePermit },
+    Seed { user: UserName, device: DeviceName, answer: oneshot::Sender<Result<(), GatewayError>> },
+}
+
+impl Pipeline {
+    /// Starts the pipeline's task. It first publishes what an earlier process left in the outbox.
+    /// It ends when the last entrance is dropped and all that came in is done.
+    pub(crate) fn start(
+        store: Arc<dyn MessageStore>,
+        directory: Arc<dyn Directory>,
+        broker: Arc<dyn Broker>,
+        budget: usize,
+    ) -> (Self, JoinHandle<()>) {
+        let (jobs, waiting) = mpsc::channel(BATCH);
+        let budget_size = budget.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        let worker = Worker {
+            store,
+            directory,
+            broker,
+            waiting,
+            confirms: FuturesUnordered::new(),
+            in_flight: HashMap::new(),
+            published: Vec::new(),
+            marking: None,
+            broken: true,
+        };
+        let pipeline = Self { jobs, budget: Arc::new(Semaphore::new(budget_size)), budget_size };
+        (pipeline, tokio::spawn(worker.run()))
+    }
+
+    /// Hands a message in; waits only for room. The outer future keeps the order of the calls,
+    /// the inner one is the receipt.
+    ///
+    /// Cancel safe: dropped before it is ready nothing was handed in; dropping the inner future
+    /// does not take the message back.
+    pub(crate) async fn send(
+        &self,
+        message: NewMessage,
+    ) -> Result<impl Future<Output = Result<SendReceipt, GatewayError>> + Send + use<>, GatewayError>
+    {
+        let cost = cost(&message).min(self.budget_size);
+        let permits = u32::try_from(cost).unwrap_or(u32::MAX);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let enter = async {
+            let budget = Arc::clone(&self.budget).acquire_many_owned(permits).await.ok()?;
+            let place = self.jobs.reserve().await.ok()?;
+            Some((budget, place))
+        };
+        let Ok(Some((_budget, place))) = tokio::time::timeout_at(deadline, enter).await else {
+            return Err(GatewayError::Overloaded);
+        };
+        let (answer, receipt) = oneshot::channel();
+        place.send(Job::Send { message, answer, _budget });
+        Ok(async move {
+            match tokio::time::timeout_at(deadline, receipt).await {
+                Ok(Ok(outcome)) => outcome,
+                _ => Err(GatewayError::Overloaded),
+            }
+        })
+    }
+
+    /// Makes the inbox of a new device and fills it with what its user has not read. It is done
+    /// between two messages, so that the device gets each message once and in order.
+    pub(crate) async fn seed(
+        &self,
+        user: UserName,
+        device: DeviceName,
+    ) -> Result<(), GatewayError> {
+        let (answer, done) = oneshot::channel();
+        let job = Job::Seed { user, device, answer };
+        self.jobs.send(job).await.map_err(|_| GatewayError::Overloaded)?;
+        done.await.unwrap_or(Err(GatewayError::Overloaded))
+    }
+}
+
+fn cost(message: &NewMessage) -> usize {
+    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    message.body.len() + headers + 256
+}
+
+struct Worker {
+    store: Arc<dyn MessageStore>,
+    directory: Arc<dyn Directory>,
+    broker: Arc<dyn Broker>,
+    waiting: mpsc::Receiver<Job>,
+    confirms: FuturesUnordered<BoxFuture<'static, (OutboxId, Result<(), BrokerError>)>>,
+    in_flight: HashMap<OutboxId, InFlight>,
+    /// Confirmed by the broker, and to be taken out of the outbox.
+    published: Vec<OutboxId>,
+    marking: Option<JoinHandle<Result<(), Vec<OutboxId>>>>,
+    /// Something in the outbox is not under way: the outbox comes first.
+    broken: bool,
+}
+
+/// A message between the store and the broker's confirmation, and who waits for it.
+struct InFlight {
+    receipt: SendReceipt,
+    answers: Vec<(bool, Answer)>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let mut jobs = Vec::with_capacity(BATCH);
+        loop {
+            if self.broken {
+                self.recover().await;
+            }
+            self.mark();
+            tokio::select! {
+                biased;
+                Some((id, outcome)) = self.confirms.next() => self.settle(id, outcome),
+                marked = finished(&mut self.marking) => self.marked(marked),
+                count = self.waiting.recv_many(&mut jobs, BATCH),
+                    if self.in_flight.len() < IN_FLIGHT =>
+                {
+                    if count == 0 {
+                        break;
+                    }
+                    self.work(&mut jobs).await;
+                }
+            }
+        }
+        self.drain().await;
+        self.mark();
+        let marked = finished_if_any(&mut self.marking).await;
+        self.marked(marked);
+    }
+
+    async fn work(&mut self, jobs: &mut Vec<Job>) {
+        let mut batch = Vec::new();
+        for job in jobs.drain(..) {
+            match job {
+                // Whoever no longer waits was told to try again: what is stored now would be
+                // stored twice.
+                Job::Send { answer, .. } if answer.is_closed() => {}
+                Job::Send { message, answer, .. } => batch.push((message, answer)),
+                Job::Seed { user, device, answer } => {
+                    self.send(std::mem::take(&mut batch)).await;
+                    self.drain().await;
+                    let outcome = self.fill(&user, &device).await;
+                    let _ = answer.send(outcome);
+                }
+            }
+        }
+        self.send(batch).await;
+    }
+
+    /// Stores a batch, publishes it in the order of storing, and leaves the rest to `settle`.
+    async fn send(&mut self, batch: Vec<(NewMessage, Answer)>) {
+        if batch.is_empty() {
+            return;
+        }
+        let (messages, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let store = Arc::clone(&self.store);
+        let stored = self.meanwhile(store.append(messages.clone())).await;
+        if stored.len() != messages.len() {
+            let fault = StoreError::Unusable("the store answered for another number".to_owned());
+            answers.into_iter().for_each(|answer| {
+                let _ = answer.send(Err(fault.clone().into()));
+            });
+            self.broken = true;
+            return;
+        }
+        for ((message, answer), stored) in messages.into_iter().zip(answers).zip(stored) {
+            match stored {
+                Ok(appended) => self.publish(message, &appended, answer),
+                Err(error) => {
+                    let _ = answer.send(Err(error.into()));
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, message: NewMessage, appended: &Appended, answer: Answer) {
+        let receipt = SendReceipt::from(appended);
+        let Some(id) = appended.outbox else {
+            let _ = answer.send(Ok(receipt));
+            return;
+        };
+        match self.in_flight.entry(id) {
+            Entry::Occupied(mut first) => first.get_mut().answers.push((true, answer)),
+            Entry::Vacant(_) if appended.duplicate => {
+                // Confirmed already; only the outbox does not know yet.
+                let _ = answer.send(Ok(receipt));
+            }
+            Entry::Vacant(place) => {
+                place.insert(InFlight { receipt, answers: vec![(false, answer)] });
+                let targets = message.targets.clone();
+                let stored = StoredMessage::new(
+                    message,
+                    appended.seq,
+                    appended.message_id,
+                    appended.timestamp,
+                );
+                let confirm = self.broker.publish(publication(&stored, targets));
+                self.confirms.push(Box::pin(async move { (id, confirm.await) }));
+            }
+        }
+    }
+
+    fn settle(&mut self, id: OutboxId, outcome: Result<(), BrokerError>) {
+        let Some(InFlight { receipt, answers }) = self.in_flight.remove(&id) else { return };
+        match &outcome {
+            Ok(()) => self.published.push(id),
+            Err(error) => {
+                tracing::warn!(%error, "a stored message was not confirmed by the broker");
+                self.broken = true;
+            }
+        }
+        for (duplicate, answer) in answers {
+            let receipt = SendReceipt { duplicate, ..receipt.clone() };
+            let _ = answer.send(outcome.clone().map(|()| receipt).map_err(Into::into));
+        }
+    }
+
+    /// Waits for something, and settles what is confirmed meanwhile.
+    async fn meanwhile<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut future => return output,
+                Some((id, outcome)) = self.confirms.next() => self.settle(id, outcome),
+            }
+        }
+    }
+
+    async fn drain(&mut self) {
+        while let Some((id, outcome)) = self.confirms.next().await {
+            self.settle(id, outcome);
+        }
+    }
+
+    /// Takes what is published out of the outbox; not more than one transaction at a time.
+    fn mark(&mut self) {
+        if self.published.is_empty() || self.marking.is_some() {
+            return;
+        }
+        let ids = std::mem::take(&mut self.published);
+        let store = Arc::clone(&self.store);
+        self.marking = Some(tokio::spawn(async move {
+            match store.mark_published(&ids).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, "the outbox could not be cleared");
+                    tokio::time::sleep(FIRST_BACKOFF).await;
+                    Err(ids)
+                }
+            }
+        }));
+    }
+
+    fn marked(&mut self, outcome: Result<(), Vec<OutboxId>>) {
+        if let Err(mut ids) = outcome {
+            ids.append(&mut self.published);
+            self.published = ids;
+        }
+    }
+
+    /// Publishes the whole outbox again, oldest first, until the broker has confirmed all of it.
+    async fn recover(&mut self) {
+        self.drain().await;
+        let marked = finished_if_any(&mut self.marking).await;
+        self.marked(marked);
+        let mut backoff = FIRST_BACKOFF;
+        while let Err(error) = self.republish().await {
+            if matches!(error, GatewayError::Broker(BrokerError::ShutDown))
+                || matches!(error, GatewayError::Store(StoreError::Closed))
+            {
+                // Nothing can follow; the outbox is for the next process.
+                break;
+            }
+            tracing::warn!(%error, "the outbox could not be published; trying again");
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+        self.broken = false;
+    }
+
+    async fn republish(&mut self) -> Result<(), GatewayError> {
+        if !self.published.is_empty() {
+            self.store.mark_published(&self.published).await?;
+            self.published.clear();
+        }
+        loop {
+            let page = self.store.unpublished(None, BATCH).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let confirms: Vec<_> = page
+                .into_iter()
+                .map(|Unpublished { id, message, targets, .. }| {
+                    let publish = publication(&message, targets).with_redelivered(true);
+                    (id, self.broker.publish(publish))
+                })
+                .collect();
+            let mut failed = None;
+            for (id, confirm) in confirms {
+                match confirm.await {
+                    Ok(()) => self.published.push(id),
+                    Err(error) if failed.is_none() && !is_final(&error) => failed = Some(error),
+                    Err(error) if is_final(&error) => {
+                        tracing::error!(%error, "the broker refuses a stored message for good");
+                        self.published.push(id);
+                    }
+                    Err(_) => {}
+                }
+            }
+            self.store.mark_published(&self.published).await?;
+            self.published.clear();
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+        }
+    }
+
+    /// Makes a device's inbox anew, with what its user has not read. The caller has drained.
+    async fn fill(&mut self, user: &UserName, device: &DeviceName) -> Result<(), GatewayError> {
+        let inbox = address::device_inbox(user, device);
+        // What an attempt that did not finish has left.
+        self.broker.delete(&Source::durable(inbox.as_str())).await?;
+        let topics = [address::inbox(user), address::device(user, device)];
+        self.broker.declare(&Declaration::durable(inbox, topics)).await?;
+        let groups = self.directory.groups_of(user).await?;
+        for unread in self.store.unread(user, &groups).await? {
+            let mut after = unread.after_seq;
+            while after < unread.last_seq {
+                let page = Page::between(Some(after), Some(unread.last_seq + 1), BATCH);
+                let page = self.store.history(&unread.conversation, page).await?;
+                let Some(last) = page.last() else { break };
+                after = last.seq;
+                let confirms: Vec<_> = page
+                    .iter()
+                    .filter(|message| &message.sender != user)
+                    .map(|message| {
+                        let to = vec![address::device(user, device)];
+                        self.broker.publish(publication(message, to))
+                    })
+                    .collect();
+                for confirm in confirms {
+                    confirm.await?;
+                }
+            }
+        }
+        self.directory.mark_seeded(user, device).await?;
+        Ok(())
+    }
+}
+
+/// Whether the broker will never take it.
+fn is_final(error: &BrokerError) -> bool {
+    !error.is_retryable() && *error != BrokerError::ShutDown
+}
+
+fn publication(message: &StoredMessage, targets: Vec<String>) -> Publish {
+    let targets = targets.into_iter().map(Target::topic).collect();
+    Publish::new(targets, outgoing::from_stored(message))
+}
+
+/// The outcome of the task, if there is one; else never.
+async fn finished(
+    task: &mut Option<JoinHandle<Result<(), Vec<OutboxId>>>>,
+) -> Result<(), Vec<OutboxId>> {
+    match task {
+        Some(running) => {
+            let outcome = running.await;
+            *task = None;
+            outcome.unwrap_or(Ok(()))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn finished_if_any(
+    task: &mut Option<JoinHandle<Result<(), Vec<OutboxId>>>>,
+) -> Result<(), Vec<OutboxId>> {
+    if task.is_some() { finished(task).await } else { Ok(()) }
+}

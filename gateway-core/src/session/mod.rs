@@ -1,0 +1,10 @@
+//! One STOMP session: what a client's frames do, and what is delivered to it.
+
+mod input;
+mod reply;
+mod run;
+mod subscribe;
+mod timeline;
+
+pub(crate) use run::run;
+pub(crate) use subscribe::declare_queue;

@@ -1,0 +1,662 @@
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
+use mq_bridge::{Acker, Confirm, Delivery, EndReason, Nack};
+use stomp_codec::server::{
+    Accepted, AckMode, Action as Step, ErrorReply, Event, ReceiptToken, SubscriptionId,
+};
+use stomp_codec::{ByteStr, view};
+use stomp_ws::{CloseCode, EventOrRoom, ServerConnection, Transport};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::input::{Ended, Input, InputHandle, KeyedInput, keyed};
+use super::reply::failure;
+use super::subscribe::{self, Kind, Opened};
+use crate::auth::{AuthError, Credentials};
+use crate::authorizer::Action;
+use crate::destination::Destination;
+use crate::error::GatewayError;
+use crate::feed::FeedItem;
+use crate::gateway::{Gateway, Inner};
+use crate::names::{DeviceName, UserName};
+use crate::outgoing::{self, Outgoing};
+use crate::send::{SendRequest, Sent};
+use crate::sessions::SessionEntry;
+
+/// No further message is taken for a client while more octets than this wait to be written to it.
+const HIGH_WATER: usize = 256 * 1024;
+/// Frames whose outcome is open, at most; further ones are not looked at before one is decided.
+const MAX_PENDING: usize = 256;
+
+/// Serves one connection until it ends.
+pub(crate) async fn run(gateway: Gateway, transport: Transport, address: Option<IpAddr>) {
+    let config = Arc::clone(&gateway.inner.settings.session);
+    let connection = ServerConnection::new(transport, config);
+    let session = Session {
+        inner: Arc::clone(&gateway.inner),
+        gateway,
+        connection,
+        address,
+        who: None,
+        ended: None,
+        expires: None,
+        subscribers: HashMap::new(),
+        keys: HashMap::new(),
+        next_key: 0,
+        inputs: SelectAll::new(),
+        pending: FuturesUnordered::new(),
+        written: Vec::new(),
+        replies: HashMap::new(),
+    };
+    session.serve().await;
+}
+
+/// What one delivery is to the session: handed back by the protocol when the client settles it.
+#[derive(Clone, Debug)]
+struct Token {
+    subscriber: u64,
+    /// `None` where there is nothing to settle: a signal.
+    tag: Option<u64>,
+}
+
+struct Subscriber {
+    id: SubscriptionId,
+    auto: bool,
+    kind: Kind,
+    acker: Option<Acker>,
+    prefetch: u32,
+    _input: InputHandle,
+}
+
+/// Who is signed in.
+struct Who {
+    user: UserName,
+    device: DeviceName,
+    entry: SessionEntry,
+}
+
+/// The outcome of a frame that was waited for.
+struct Done {
+    receipt: Option<ReceiptToken>,
+    outcome: Result<Sent, GatewayError>,
+}
+
+struct Session {
+    gateway: Gateway,
+    inner: Arc<Inner>,
+    connection: ServerConnection<Token>,
+    address: Option<IpAddr>,
+    who: Option<Arc<Who>>,
+    /// Somebody else ends this session, and says why.
+    ended: Option<oneshot::Receiver<&'static str>>,
+    /// When the credentials end, in milliseconds since 1970.
+    expires: Option<u64>,
+    subscribers: HashMap<u64, Subscriber>,
+    keys: HashMap<SubscriptionId, u64>,
+    next_key: u64,
+    inputs: SelectAll<KeyedInput>,
+    pending: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Deliveries of `auto` subscriptions that count as delivered once everything is written.
+    written: Vec<(u64, u64)>,
+    /// The random names of this session's reply targets, by the client's name of them.
+    replies: HashMap<String, String>,
+}
+
+enum Wake {
+    Connection(Option<EventOrRoom<Token>>),
+    Input(u64, Input),
+    Done(Done),
+    Ended(&'static str),
+    Expired,
+    Stopping,
+}
+
+impl Session {
+    async fn serve(mut self) {
+        let stop = self.inner.stop.clone();
+        let mut stopping = false;
+        loop {
+            match self.wake(&stop, stopping).await {
+                Wake::Connection(None) => break,
+                Wake::Connection(Some(EventOrRoom::Event(event))) => self.on_event(event).await,
+                Wake::Connection(Some(EventOrRoom::Room)) => self.settle_written(),
+                Wake::Input(key, input) => self.on_input(key, input),
+                Wake::Done(done) => self.on_done(done),
+                Wake::Ended(reason) => {
+                    self.ended = None;
+                    self.connection.fail(CloseCode::POLICY, reason);
+                }
+                Wake::Expired => {
+                    self.expires = None;
+                    let reply = ErrorReply::new("token expired").body("Sign in again.");
+                    self.connection.fail(CloseCode::POLICY, reply);
+                }
+                Wake::Stopping => {
+                    stopping = true;
+                    self.connection.close(CloseCode::GOING_AWAY, "the server is shutting down");
+                }
+            }
+        }
+        self.leave();
+    }
+
+    async fn wake(&mut self, stop: &tokio_util::sync::CancellationToken, stopping: bool) -> Wake {
+        let room = if self.written.is_empty() {
+            (self.connection.queued() > HIGH_WATER).then_some(HIGH_WATER)
+        } else {
+            Some(0)
+        };
+        let hold = self.connection.queued() > HIGH_WATER;
+        let busy = self.pending.len() >= MAX_PENDING;
+        let expires = self.expires.map(|at| at.saturating_sub(self.inner.clock.now_millis()));
+        let connection = async {
+            match room {
+                Some(octets) => self.connection.event_or_room(octets).await,
+                None => self.connection.event().await.map(EventOrRoom::Event),
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(done) = self.pending.next() => Wake::Done(done),
+            event = connection, if !busy => Wake::Connection(event),
+            Some((key, input)) = self.inputs.next(), if !hold => Wake::Input(key, input),
+            Ok(reason) = async {
+                match &mut self.ended {
+                    Some(ended) => ended.await,
+                    None => std::future::pending().await,
+                }
+            } => Wake::Ended(reason),
+            () = async {
+                match expires {
+                    Some(left) => tokio::time::sleep(std::time::Duration::from_millis(left)).await,
+                    None => std::future::pending().await,
+                }
+            } => Wake::Expired,
+            () = stop.cancelled(), if !stopping => Wake::Stopping,
+        }
+    }
+
+    async fn on_event(&mut self, event: Event<Token>) {
+        match event {
+            Event::Connect { connect, .. } => self.on_connect(&connect).await,
+            Event::Send { send, receipt } => match self.on_send(&send).await {
+                Ok(outcome) => self.wait_for(receipt, outcome),
+                Err(error) => self.fail(&error, receipt),
+            },
+            Event::Staged { send, receipt } => {
+                let checked = match self.who() {
+                    Ok(who) => check_send(&self.inner, &who.user, &send).await,
+                    Err(error) => Err(error),
+                };
+                match checked {
+                    Ok(_) => self.receipt(receipt, &[]),
+                    Err(error) => self.fail(&error, receipt),
+                }
+            }
+            Event::Subscribe { id, destination, ack, frame, receipt } => {
+                match self.on_subscribe(id, &destination, ack, &frame).await {
+                    Ok(headers) => {
+                        let headers: Vec<_> =
+                            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                        self.receipt(receipt, &headers);
+                    }
+                    Err(error) => self.fail(&error, receipt),
+                }
+            }
+            Event::Unsubscribe { id, frame, receipt, .. } => {
+                match self.on_unsubscribe(&id, &frame).await {
+                    Ok(()) => self.receipt(receipt, &[]),
+                    Err(error) => self.fail(&error, receipt),
+                }
+            }
+            Event::Ack { tokens, receipt, .. } => {
+                let confirms = self.settle(&tokens, None);
+                self.wait_for_settled(receipt, confirms);
+            }
+            Event::Nack { tokens, receipt, .. } => {
+                let confirms = self.settle(&tokens, Some(Nack::Requeue));
+                self.wait_for_settled(receipt, confirms);
+            }
+            Event::Commit { actions, receipt } => self.on_commit(actions, receipt).await,
+            Event::Disconnect { receipt } => {
+                // Its RECEIPT waits for those of all frames before it.
+                self.receipt(receipt, &[]);
+            }
+            // What goes back does so when its subscription is dropped, at the latest now.
+            Event::Closed { reason, .. } => {
+                tracing::debug!(%reason, "session closed");
+                self.drop_subscriptions();
+            }
+            _ => {}
+        }
+    }
+
+    async fn on_connect(&mut self, connect: &view::Connect) {
+        match sign_in(&self.gateway, self.address, connect).await {
+            Ok((user, device, expires)) => {
+                let accepted = Accepted::new(Uuid::new_v4().simple().to_string())
+                    .server(self.inner.settings.server.clone())
+                    .user_name(user.as_str());
+                self.connection.accept(accepted);
+                let (entry, ended) = self.inner.sessions.enter(&user);
+                self.inner.enter(&user);
+                self.ended = Some(ended);
+                self.expires = expires;
+                self.who = Some(Arc::new(Who { user, device, entry }));
+            }
+            Err(reply) => self.connection.reject(reply),
+        }
+    }
+
+    /// Hands a SEND in. What comes back is its outcome.
+    async fn on_send(
+        &mut self,
+        send: &view::Send,
+    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
+        let who = self.who()?;
+        let destination = check_send(&self.inner, &who.user, send).await?;
+        let mut request = SendRequest::new(who.user.clone(), destination, send.body().clone())
+            .with_device(who.device.clone());
+        if request.destination.conversation(&who.user).is_some() {
+            if let Some(kind) = send.header("kind") {
+                request = request.with_kind(&kind, send.header("up-to").as_deref())?;
+            }
+        }
+        for (name, value) in send.frame().headers() {
+            if name == "reply-to" {
+                let target = self.reply_target(&value).await?;
+                request = request.with_header(&name, target.as_deref().unwrap_or(&value))?;
+            } else {
+                request = request.with_header(&name, &value)?;
+            }
+        }
+        self.inner.submit(request).await
+    }
+
+    /// The name under which others reach this session's `/temp-queue/NAME`; `None` for a `reply-to`
+    /// that is something else.
+    async fn reply_target(&mut self, reply_to: &str) -> Result<Option<String>, GatewayError> {
+        let Ok(Destination::TempQueue(name)) = Destination::parse(reply_to) else {
+            return Ok(None);
+        };
+        if !self.replies.contains_key(&name) {
+            let id = Uuid::new_v4().simple().to_string();
+            let opened = subscribe::open_reply(&self.inner, &id).await?;
+            let subscription = self
+                .connection
+                .session()
+                .open_subscription(&ByteStr::from(reply_to.to_owned()), AckMode::Auto)
+                .map_err(|_| GatewayError::Invalid {
+                    name: "reply-to",
+                    problem: "a subscription has this name, or there are too many subscriptions",
+                })?;
+            self.add(subscription, AckMode::Auto, opened);
+            self.replies.insert(name.clone(), id);
+        }
+        Ok(self.replies.get(&name).map(|id| Destination::ReplyQueue(id.clone()).to_string()))
+    }
+
+    async fn on_subscribe(
+        &mut self,
+        id: SubscriptionId,
+        destination: &str,
+        ack: AckMode,
+        frame: &view::Subscribe,
+    ) -> Result<Vec<(&'static str, String)>, GatewayError> {
+        let who = self.who()?;
+        let destination = Destination::parse(destination)?;
+        self.inner.authorize(&who.user, Action::Subscribe, &destination).await?;
+        let name = id.name().cloned();
+        let mut opened = subscribe::open(
+            &self.inner,
+            &who.user,
+            &who.device,
+            &destination,
+            frame,
+            name.as_ref(),
+        )
+        .await?;
+        let headers = std::mem::take(&mut opened.headers);
+        self.add(id, ack, opened);
+        Ok(headers)
+    }
+
+    fn add(&mut self, id: SubscriptionId, ack: AckMode, opened: Opened) {
+        let key = self.next_key;
+        self.next_key += 1;
+        // Twice the prefetch: live messages take what deliveries leave, and never their places.
+        let window = opened.prefetch.saturating_mul(2) as usize;
+        self.connection.session().set_window(&id, window);
+        let (input, handle) = keyed(key, opened.input);
+        self.inputs.push(input);
+        self.keys.insert(id.clone(), key);
+        let subscriber = Subscriber {
+            id,
+            auto: ack == AckMode::Auto,
+            kind: opened.kind,
+            acker: opened.acker,
+            prefetch: opened.prefetch,
+            _input: handle,
+        };
+        self.subscribers.insert(key, subscriber);
+    }
+
+    async fn on_unsubscribe(
+        &mut self,
+        id: &SubscriptionId,
+        frame: &view::Unsubscribe,
+    ) -> Result<(), GatewayError> {
+        let Some(key) = self.keys.remove(id) else { return Ok(()) };
+        // Dropped here: what was not acknowledged is back before the RECEIPT.
+        let subscriber = self.subscribers.remove(&key);
+        self.written.retain(|(subscriber, _)| *subscriber != key);
+        if let Some(Subscriber { kind: Kind::Durable(name), .. }) = subscriber {
+            if frame.header("durable").as_deref() == Some("true") {
+                self.inner.broker.delete(&mq_bridge::Source::durable(name)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a transaction: its messages in order, then its acknowledgements, once the messages
+    /// are confirmed. So a crash in between repeats a message, and loses none.
+    async fn on_commit(&mut self, actions: Vec<Step<Token>>, receipt: Option<ReceiptToken>) {
+        let mut sends = Vec::new();
+        let mut settle = Vec::new();
+        for action in actions {
+            match action {
+                Step::Send(send) => match self.on_send(&send).await {
+                    Ok(outcome) => sends.push(outcome),
+                    Err(error) => return self.fail(&error, receipt),
+                },
+                Step::Ack { tokens } => settle.extend(self.by_acker(&tokens, None)),
+                Step::Nack { tokens } => {
+                    settle.extend(self.by_acker(&tokens, Some(Nack::Requeue)));
+                }
+                _ => {}
+            }
+        }
+        self.wait_for(
+            receipt,
+            Box::pin(async move {
+                for send in sends {
+                    send.await?;
+                }
+                let confirms = settle.into_iter().map(Settlement::apply).collect();
+                Confirm::all(confirms).await?;
+                Ok(Sent::Published)
+            }),
+        );
+    }
+
+    fn on_input(&mut self, key: u64, input: Input) {
+        match input {
+            Input::Deliveries(batch) => {
+                for delivery in batch {
+                    self.on_delivery(key, delivery);
+                }
+            }
+            Input::Live(FeedItem::Message(message)) => self.on_live(key, &message),
+            Input::Live(FeedItem::Lagged(count)) => {
+                tracing::debug!(count, "messages dropped for a slow session");
+            }
+            Input::Timeline(messages) => {
+                for message in messages {
+                    self.on_timeline(key, &message);
+                }
+            }
+            Input::Ended(ended) => self.on_ended(ended),
+        }
+    }
+
+    fn on_delivery(&mut self, key: u64, delivery: Delivery) {
+        let Some(subscriber) = self.subscribers.get(&key) else { return };
+        let Some(acker) = &subscriber.acker else { return };
+        let Delivery { tag, message, redelivered, .. } = delivery;
+        let echo = subscriber.kind == Kind::Inbox
+            && self
+                .who
+                .as_ref()
+                .is_some_and(|who| outgoing::is_echo(&message, &who.user, &who.device));
+        if echo {
+            drop(acker.ack(&[tag]));
+            return;
+        }
+        let Some(frame) = outgoing::frame_of(&message) else {
+            tracing::warn!("a message in the broker is none of ours");
+            drop(acker.nack(&[tag], Nack::DeadLetter));
+            return;
+        };
+        let token = Token { subscriber: key, tag: Some(tag) };
+        match self.connection.session().deliver(&subscriber.id, &frame, token, redelivered) {
+            Ok(()) if subscriber.auto => self.written.push((key, tag)),
+            Ok(()) => {}
+            Err(error) => {
+                // The bounds are such that it fits; where it does not, the client is cut off, and
+                // everything comes again.
+                tracing::warn!(%error, "a delivery was not taken by the session");
+                self.connection.fail(CloseCode::POLICY, "too slow: messages pile up");
+            }
+        }
+    }
+
+    /// A live message: given out if there is room beside the deliveries, else dropped.
+    fn on_live(&mut self, key: u64, message: &Outgoing) {
+        let Some(subscriber) = self.subscribers.get(&key) else { return };
+        if let (Kind::Inbox, Some(who)) = (&subscriber.kind, &self.who) {
+            if outgoing::is_echo(message.message(), &who.user, &who.device) {
+                return;
+            }
+        }
+        let session = self.connection.session();
+        if !subscriber.auto && session.window(&subscriber.id) <= subscriber.prefetch as usize {
+            tracing::debug!("a live message was dropped: too many unacknowledged ones");
+            return;
+        }
+        if let Some(frame) = message.frame() {
+            let token = Token { subscriber: key, tag: None };
+            if let Err(error) = session.deliver(&subscriber.id, frame, token, false) {
+                tracing::debug!(%error, "a live message was dropped");
+            }
+        }
+    }
+
+    /// A message of a timeline. The one that says that this user is no longer a member is the last.
+    fn on_timeline(&mut self, key: u64, message: &Outgoing) {
+        self.on_live(key, message);
+        let Some(who) = &self.who else { return };
+        if outgoing::removes(message.message(), &who.user) {
+            self.subscribers.remove(&key);
+        }
+    }
+
+    fn on_ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Broker(Some(EndReason::TakenOver)) => {
+                let reply = ErrorReply::new("device taken over")
+                    .body("A newer session of this device has subscribed to the inbox.");
+                self.connection.fail(CloseCode::POLICY, reply);
+            }
+            Ended::TooSlow => {
+                self.connection.fail(CloseCode::POLICY, "too slow: a topic's buffer is full");
+            }
+            Ended::Store(error) => self.fail(&error.into(), None),
+            Ended::Broker(reason) => {
+                let reason = reason.map(|reason| reason.to_string());
+                tracing::debug!(reason, "a subscription was ended by the broker");
+                let reply = ErrorReply::new("a subscription was ended").header("retry", "true");
+                self.connection.fail(CloseCode::OVERLOAD, reply);
+            }
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done.outcome {
+            Ok(Sent::Stored(stored)) => {
+                let id = stored.message_id.to_string();
+                let seq = stored.seq.to_string();
+                let timestamp = stored.timestamp.to_string();
+                let mut headers = vec![
+                    ("message-id", id.as_str()),
+                    ("conversation", stored.conversation.as_str()),
+                    ("seq", seq.as_str()),
+                    ("timestamp", timestamp.as_str()),
+                ];
+                if stored.duplicate {
+                    headers.push(("duplicate", "true"));
+                }
+                self.receipt(done.receipt, &headers);
+            }
+            Ok(Sent::Published) => self.receipt(done.receipt, &[]),
+            Err(error) => self.fail(&error, done.receipt),
+        }
+    }
+
+    fn who(&self) -> Result<Arc<Who>, GatewayError> {
+        // The protocol gives no frame before CONNECT was accepted.
+        self.who.clone().ok_or(GatewayError::Overloaded)
+    }
+
+    fn receipt(&mut self, receipt: Option<ReceiptToken>, headers: &[(&str, &str)]) {
+        if let Some(receipt) = receipt {
+            self.connection.session().receipt(receipt, headers);
+        }
+    }
+
+    fn fail(&mut self, error: &GatewayError, receipt: Option<ReceiptToken>) {
+        let (code, reply) = failure(error, receipt);
+        self.connection.fail(code, reply);
+    }
+
+    fn wait_for(
+        &mut self,
+        receipt: Option<ReceiptToken>,
+        outcome: BoxFuture<'static, Result<Sent, GatewayError>>,
+    ) {
+        self.pending.push(Box::pin(async move { Done { receipt, outcome: outcome.await } }));
+    }
+
+    /// An acknowledgement is enqueued; only who asked for a receipt waits for it.
+    fn wait_for_settled(&mut self, receipt: Option<ReceiptToken>, confirm: Confirm) {
+        if receipt.is_some() {
+            self.wait_for(
+                receipt,
+                Box::pin(async move { Ok(confirm.await.map(|()| Sent::Published)?) }),
+            );
+        }
+    }
+
+    fn settle(&self, tokens: &[Token], nack: Option<Nack>) -> Confirm {
+        let settlements = self.by_acker(tokens, nack);
+        Confirm::all(settlements.into_iter().map(Settlement::apply).collect())
+    }
+
+    fn by_acker(&self, tokens: &[Token], nack: Option<Nack>) -> Vec<Settlement> {
+        let mut settlements: Vec<(u64, Settlement)> = Vec::new();
+        for token in tokens {
+            let Some(tag) = token.tag else { continue };
+            if let Some((key, settlement)) = settlements.last_mut() {
+                if *key == token.subscriber {
+                    settlement.tags.push(tag);
+                    continue;
+                }
+            }
+            let Some(subscriber) = self.subscribers.get(&token.subscriber) else { continue };
+            // An inbox has nobody else to give a message to: what its device refuses comes again
+            // with the next SUBSCRIBE.
+            if nack.is_some() && subscriber.kind == Kind::Inbox {
+                continue;
+            }
+            let Some(acker) = subscriber.acker.clone() else { continue };
+            settlements.push((token.subscriber, Settlement { acker, tags: vec![tag], nack }));
+        }
+        settlements.into_iter().map(|(_, settlement)| settlement).collect()
+    }
+
+    /// Everything is written: what was delivered with `auto` counts as delivered.
+    fn settle_written(&mut self) {
+        if self.connection.queued() > 0 {
+            return;
+        }
+        let written: Vec<_> = self
+            .written
+            .drain(..)
+            .map(|(subscriber, tag)| Token { subscriber, tag: Some(tag) })
+            .collect();
+        drop(self.settle(&written, None));
+    }
+
+    fn drop_subscriptions(&mut self) {
+        self.subscribers.clear();
+        self.keys.clear();
+        self.inputs.clear();
+        self.written.clear();
+    }
+
+    fn leave(&mut self) {
+        self.drop_subscriptions();
+        if let Some(who) = self.who.take() {
+            self.inner.sessions.leave(&who.entry);
+            self.inner.leave(&who.user);
+        }
+    }
+}
+
+/// Tags of one subscription, to be settled alike.
+struct Settlement {
+    acker: Acker,
+    tags: Vec<u64>,
+    nack: Option<Nack>,
+}
+
+impl Settlement {
+    fn apply(self) -> Confirm {
+        match self.nack {
+            None => self.acker.ack(&self.tags),
+            Some(nack) => self.acker.nack(&self.tags, nack),
+        }
+    }
+}
+
+/// Who signs in, with which device, and when that ends; or what to refuse it with.
+async fn sign_in(
+    gateway: &Gateway,
+    address: Option<IpAddr>,
+    connect: &view::Connect,
+) -> Result<(UserName, DeviceName, Option<u64>), ErrorReply> {
+    let login = connect.login();
+    let passcode = connect.passcode().unwrap_or_default();
+    let mut credentials = Credentials::connect(login.as_deref(), &passcode);
+    if let Some(address) = address {
+        credentials = credentials.with_address(address);
+    }
+    let principal = gateway.authenticate(&credentials).await.map_err(|error| {
+        if let AuthError::Unavailable { cause } = &error {
+            tracing::error!(%cause, "authentication is unavailable");
+        }
+        let reply = ErrorReply::new(error.to_string());
+        if error.is_retryable() { reply.header("retry", "true") } else { reply }
+    })?;
+    let device = match connect.header("device") {
+        None => DeviceName::default_of(&principal.user),
+        Some(name) => {
+            DeviceName::new(&name).map_err(|error| ErrorReply::new(format!("device: {error}")))?
+        }
+    };
+    Ok((principal.user, device, principal.expires))
+}
+
+/// Parses and authorizes a SEND.
+async fn check_send(
+    inner: &Inner,
+    user: &UserName,
+    send: &view::Send,
+) -> Result<Destination, GatewayError> {
+    let destination = Destination::parse(&send.destination().unwrap_or_default())?;
+    inner.authorize(user, Action::Send, &destination).await?;
+    Ok(destination)
+}

@@ -1,0 +1,93 @@
+//! A conversation's messages in order: from the store, then live, without a hole.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, stream};
+
+use super::input::{Ended, Input};
+use crate::feed::{FeedItem, FeedReader};
+use crate::gateway::Inner;
+use crate::hub::HubSubscription;
+use crate::names::ConversationId;
+use crate::outgoing::{self, Outgoing};
+use crate::store::Page;
+
+/// Messages read from the store at a time.
+const PAGE: usize = 100;
+
+struct Timeline {
+    inner: Arc<Inner>,
+    conversation: ConversationId,
+    _subscription: HubSubscription,
+    live: FeedReader,
+    /// The `seq` of the last message that was given out.
+    last: u64,
+    /// Whether the store has to be read before the next live message.
+    behind: bool,
+    /// Live messages that arrived out of step, to be given out once the store was read.
+    waiting: VecDeque<(u64, Arc<Outgoing>)>,
+}
+
+/// The timeline after `last`. It replays from the store what it must, then goes live; whenever a
+/// live message shows a hole, because this subscriber was slow, it reads the store again.
+pub(super) fn timeline(
+    inner: Arc<Inner>,
+    conversation: ConversationId,
+    subscription: HubSubscription,
+    live: FeedReader,
+    last: u64,
+    replay: bool,
+) -> impl Stream<Item = Input> + Send {
+    let timeline = Timeline {
+        inner,
+        conversation,
+        _subscription: subscription,
+        live,
+        last,
+        behind: replay,
+        waiting: VecDeque::new(),
+    };
+    stream::unfold(Some(timeline), async |timeline| timeline?.next().await)
+}
+
+impl Timeline {
+    async fn next(mut self) -> Option<(Input, Option<Self>)> {
+        loop {
+            if self.behind {
+                let page = Page::after(self.last, PAGE);
+                let page = match self.inner.store.history(&self.conversation, page).await {
+                    Ok(page) => page,
+                    Err(error) => return Some((Input::Ended(Ended::Store(error)), None)),
+                };
+                let Some(last) = page.last() else {
+                    self.behind = false;
+                    continue;
+                };
+                self.last = last.seq;
+                let messages = page
+                    .iter()
+                    .map(|message| Arc::new(Outgoing::new(outgoing::from_stored(message))))
+                    .collect();
+                return Some((Input::Timeline(messages), Some(self)));
+            }
+            if let Some((seq, message)) = self.waiting.pop_front() {
+                if seq > self.last {
+                    self.last = seq;
+                    return Some((Input::Timeline(vec![message]), Some(self)));
+                }
+                continue;
+            }
+            match self.live.next().await {
+                Some(FeedItem::Message(message)) => {
+                    let Some(seq) = outgoing::seq_of(message.message()) else { continue };
+                    // A message that is not in the store comes from here all the same.
+                    self.behind = seq > self.last + 1;
+                    self.waiting.push_back((seq, message));
+                }
+                Some(FeedItem::Lagged(_)) => self.behind = true,
+                None => return Some((Input::Ended(Ended::Broker(None)), None)),
+            }
+        }
+    }
+}
