@@ -24,8 +24,11 @@ mod store;
 pub mod testkit;
 
 pub use auth::{
-    AuthError, Authenticator, AuthenticatorChain, Credentials, PasswordHash, Principal, Secret,
+    AttemptLimiter, AuthError, Authenticator, AuthenticatorChain, Credentials, MAX_PASSWORD_OCTETS,
+    PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher, Principal, Secret,
 };
+#[cfg(feature = "jwt")]
+pub use auth::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey};
 pub use authorizer::{Action, Authorizer, MembersOnly};
 pub use builder::{GatewayBuilder, Settings};
 pub use clock::Clock;

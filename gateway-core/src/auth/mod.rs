@@ -3,7 +3,12 @@
 mod chain;
 mod credentials;
 mod error;
+#[cfg(feature = "jwt")]
+mod jwt;
+mod limiter;
 mod password;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 
@@ -14,7 +19,12 @@ use crate::names::UserName;
 pub use chain::AuthenticatorChain;
 pub use credentials::{Credentials, Secret};
 pub use error::AuthError;
-pub use password::PasswordHash;
+#[cfg(feature = "jwt")]
+pub use jwt::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey};
+pub use limiter::AttemptLimiter;
+pub use password::{
+    MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,
+};
 
 /// Tells from credentials who somebody is
 #[async_trait]
