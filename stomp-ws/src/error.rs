@@ -11,7 +11,7 @@ pub enum TransportError {
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
     /// The peer broke the rules of RFC 6455.
-    #[error("WebSocket protocol error: {rule}")]
+    #[error("broken WebSocket frame, {rule}")]
     Protocol {
         /// The rule
         rule: &'static str,

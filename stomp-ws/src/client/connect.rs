@@ -98,22 +98,19 @@ impl<'a> Address<'a> {
         io.write_all(self.request(&key, &offered, options)?.as_bytes()).await?;
         io.flush().await?;
 
-        let mut received = BytesMut::new();
+        let mut received = BytesMut::with_capacity(4096);
         loop {
-            if let Some(len) = check_response(&received, &key, &offered)? {
+            let at_end = io.read_buf(&mut received).await? == 0;
+            if let Some(len) = check_response(&received, at_end, &key, &offered)? {
                 received.advance(len);
-                return Ok(Transport::websocket(
-                    io,
-                    Bytes::copy_from_slice(&received),
-                    Role::Client,
-                    options.transport,
-                ));
+                let read_ahead = Bytes::copy_from_slice(&received);
+                return Ok(Transport::websocket(io, read_ahead, Role::Client, options.transport));
+            }
+            if at_end {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             if received.len() > MAX_HEAD {
                 return Err(ConnectError::Handshake("its head is longer than 16 KiB"));
-            }
-            if io.read_buf(&mut received).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
     }
@@ -158,9 +155,11 @@ fn subprotocols(versions: Versions) -> Vec<Subprotocol> {
     Subprotocol::ALL.into_iter().filter(enabled).collect()
 }
 
-/// The length of the head, once it is complete and agrees to the upgrade.
+/// The length of the head, once it is complete and agrees to the upgrade. A refusal is complete with the part of its body
+/// that is shown.
 fn check_response(
     received: &[u8],
+    at_end: bool,
     key: &str,
     offered: &[Subprotocol],
 ) -> Result<Option<usize>, ConnectError> {
@@ -170,18 +169,23 @@ fn check_response(
         .parse(received)
         .map_err(|_| ConnectError::Handshake("it is not an HTTP/1.1 response"))?;
     let httparse::Status::Complete(len) = status else { return Ok(None) };
-    if response.code != Some(101) {
-        let body = received.get(len..).unwrap_or_default();
-        let body = body.get(..MAX_BODY).unwrap_or(body);
-        return Err(ConnectError::Upgrade {
-            status: response.code.unwrap_or_default(),
-            body: String::from_utf8_lossy(body).trim_end().to_owned(),
-        });
-    }
     let values = |name: &'static str| {
         let named = response.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name));
         named.map(|header| String::from_utf8_lossy(header.value).into_owned())
     };
+    if response.code != Some(101) {
+        let body = received.get(len..).unwrap_or_default();
+        let announced = values("content-length").next().and_then(|len| len.parse().ok());
+        if !at_end && body.len() < announced.unwrap_or(MAX_BODY).min(MAX_BODY) {
+            return Ok(None);
+        }
+        return Err(ConnectError::Upgrade {
+            status: response.code.unwrap_or_default(),
+            body: String::from_utf8_lossy(body.get(..MAX_BODY).unwrap_or(body))
+                .trim_end()
+                .to_owned(),
+        });
+    }
     let has = |name, token: &str| {
         values(name).any(|line| line.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
     };
@@ -241,7 +245,7 @@ mod tests {
     fn response(lines: &str) -> Result<Option<usize>, ConnectError> {
         let key = "dGhlIHNhbXBsZSBub25jZQ==";
         let head = format!("HTTP/1.1 101 x\r\n{lines}\r\n");
-        check_response(head.as_bytes(), key, &[Subprotocol::V12, Subprotocol::V11])
+        check_response(head.as_bytes(), false, key, &[Subprotocol::V12, Subprotocol::V11])
     }
 
     const GOOD: &str = "Connection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\

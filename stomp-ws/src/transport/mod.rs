@@ -464,7 +464,7 @@ fn rule(error: &ProtocolError) -> &'static str {
         ProtocolError::InvalidPayloadLength => {
             "lengths must be in their shortest form and at most 125 in control frames"
         }
-        ProtocolError::InvalidRsv => "reserved bits must be zero: no extension was agreed",
+        ProtocolError::InvalidRsv => "reserved bits must be zero as no extension was agreed",
         ProtocolError::UnexpectedMaskedFrame => "a server may not mask its frames",
         ProtocolError::UnexpectedUnmaskedFrame => "a client must mask its frames",
         _ => "malformed frame",

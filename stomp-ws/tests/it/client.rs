@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use stomp_codec::server::{self, AckMode, Config};
 use stomp_codec::Version;
+use stomp_codec::server::{self, AckMode, Config};
 use stomp_ws::client::{Client, ConnectError, ConnectOptions};
 use stomp_ws::{Role, Transport, TransportConfig};
 use tokio::task::JoinHandle;

@@ -9,3 +9,6 @@
 
 mod client;
 mod support;
+#[cfg(feature = "axum")]
+mod upgrade;
+mod websocket;
