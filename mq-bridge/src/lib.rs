@@ -17,6 +17,8 @@ mod message;
 mod pattern;
 mod source;
 mod subscription;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use broker::Broker;
 pub use capability::{Capabilities, Capability};

@@ -4,9 +4,10 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures::Stream;
+use tokio::task::coop;
 
 use crate::{Confirm, Message, Target};
 
@@ -105,7 +106,7 @@ impl Subscription {
     ///
     /// No delivery is lost when the future is dropped before it is ready.
     pub async fn recv(&mut self) -> Option<Vec<Delivery>> {
-        poll_fn(|cx| self.deliveries.as_mut().poll_batch(cx)).await
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
     /// A handle that acknowledges the deliveries of this subscription.
@@ -132,7 +133,11 @@ impl Stream for Subscription {
     type Item = Vec<Delivery>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Delivery>>> {
-        self.deliveries.as_mut().poll_batch(cx)
+        // A reader that always finds something must not keep its thread from all others.
+        let budget = ready!(coop::poll_proceed(cx));
+        let batch = ready!(self.deliveries.as_mut().poll_batch(cx));
+        budget.made_progress();
+        Poll::Ready(batch)
     }
 }
 
@@ -143,7 +148,7 @@ impl fmt::Debug for Subscription {
 }
 
 /// The backend's half of a [`Subscription`]; dropping it gives back what is not acknowledged
-pub trait DeliverySource: fmt::Debug + Send + 'static {
+pub trait DeliverySource: fmt::Debug + Send + Sync + 'static {
     /// The next batch, never empty; `None` when the subscription has ended.
     fn poll_batch(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Delivery>>>;
 

@@ -139,13 +139,7 @@ impl Writer {
                 self.shared.end_all(&EndReason::ShutDown);
             }
         }
-        for op in self.shared.queue.close().into_iter().chain(self.deferred) {
-            if !self.shared.is_killed() {
-                op.complete(Err(BrokerError::ShutDown));
-            }
-        }
-        self.shared.end_all(&EndReason::Broker("the broker stopped".into()));
-        drop(self.connection);
+        drop(self);
         drop(done);
     }
 
@@ -330,6 +324,20 @@ impl Writer {
             }
             op.complete(outcome);
         }
+    }
+}
+
+/// Also if the thread panics: nobody shall wait for a writer that is gone.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let left = self.shared.queue.close().into_iter().chain(std::mem::take(&mut self.deferred));
+        if self.shared.is_killed() || std::thread::panicking() {
+            // Unanswered: the outcome is unknown.
+            left.for_each(drop);
+        } else {
+            left.for_each(|op| op.complete(Err(BrokerError::ShutDown)));
+        }
+        self.shared.end_all(&EndReason::Broker("the broker stopped".into()));
     }
 }
 

@@ -110,12 +110,12 @@ impl fmt::Debug for Live {
 }
 
 /// The stream of a [`Live`] subscriber; `on_drop` takes it off the routing table.
-pub(crate) struct LiveSubscription<F: FnMut(&Live)> {
+pub(crate) struct LiveSubscription<F: Fn(&Live)> {
     pub(crate) live: Arc<Live>,
     pub(crate) on_drop: F,
 }
 
-impl<F: FnMut(&Live) + Send + Unpin + 'static> DeliverySource for LiveSubscription<F> {
+impl<F: Fn(&Live) + Send + Sync + Unpin + 'static> DeliverySource for LiveSubscription<F> {
     fn poll_batch(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Delivery>>> {
         let mut buffer = lock(&self.live.buffer);
         if buffer.waiting.is_empty() {
@@ -145,13 +145,13 @@ impl<F: FnMut(&Live) + Send + Unpin + 'static> DeliverySource for LiveSubscripti
     }
 }
 
-impl<F: FnMut(&Live)> Drop for LiveSubscription<F> {
+impl<F: Fn(&Live)> Drop for LiveSubscription<F> {
     fn drop(&mut self) {
         (self.on_drop)(&self.live);
     }
 }
 
-impl<F: FnMut(&Live)> fmt::Debug for LiveSubscription<F> {
+impl<F: Fn(&Live)> fmt::Debug for LiveSubscription<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.live.fmt(f)
     }

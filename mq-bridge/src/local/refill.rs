@@ -19,12 +19,12 @@ impl Group {
         if state.behind || state.ended.is_some() {
             return false;
         }
-        let room: usize = state.consumers.iter().map(Consumer::room).sum();
+        let room = state.consumers.iter().map(Consumer::room).fold(0, usize::saturating_add);
         let promise = room > state.ready.len() + state.promised
             && state.room_bytes() > state.ready_bytes + state.promised_bytes;
         if promise {
             state.promised += 1;
-            state.promised_bytes += cost;
+            state.promised_bytes = state.promised_bytes.saturating_add(cost);
         }
         promise
     }
@@ -75,7 +75,12 @@ impl Group {
         let mut state = self.state();
         let window = FetchWindow {
             after: state.cursor,
-            entries: state.consumers.iter().map(Consumer::room).sum::<usize>().min(BATCH),
+            entries: state
+                .consumers
+                .iter()
+                .map(Consumer::room)
+                .fold(0, usize::saturating_add)
+                .min(BATCH),
             bytes: state.room_bytes(),
             generation: state.generation,
         };
@@ -115,6 +120,9 @@ impl Group {
 
 impl State {
     fn room_bytes(&self) -> usize {
-        self.consumers.iter().map(|one| one.prefetch_bytes.saturating_sub(one.unacked_bytes)).sum()
+        self.consumers
+            .iter()
+            .map(|one| one.prefetch_bytes.saturating_sub(one.unacked_bytes))
+            .fold(0, usize::saturating_add)
     }
 }

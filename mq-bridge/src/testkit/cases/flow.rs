@@ -1,0 +1,149 @@
+//! Order, prefetch, and consumers that are slow.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::testkit::steps::{
+    ack, batch, confirmed, consume, durable, ended, ensure, is, numbered, numbers, queue, quiet,
+    send, send_queue, send_topic, take,
+};
+use crate::testkit::{Failure, Harness, Outcome};
+use crate::{Capability, EndReason, Message, Overflow, Publish, Source, SubscribeOptions, Target};
+
+pub(crate) async fn delivery_is_in_the_order_of_the_calls(harness: &mut dyn Harness) -> Outcome {
+    const COUNT: u64 = 600;
+    let broker = harness.broker();
+    if !broker.capabilities().has(Capability::Order) {
+        return Ok(());
+    }
+    queue(&*broker, "q").await?;
+    durable(&*broker, "d", "t").await?;
+    let options = SubscribeOptions::new().with_buffer(usize::MAX, Overflow::Disconnect);
+    let mut consumers = vec![
+        consume(&*broker, Source::queue("q"), 50).await?,
+        consume(&*broker, Source::durable("d"), 50).await?,
+        broker.subscribe(Source::topic("t"), options).await?,
+    ];
+    let publish = |message| Publish::new(vec![Target::queue("q"), Target::topic("t")], message);
+    send(&*broker, publish, 0..COUNT).await?;
+    for consumer in &mut consumers {
+        let mut seen = Vec::new();
+        while (seen.len() as u64) < COUNT {
+            let batch = batch(consumer).await?;
+            seen.extend(numbers(&batch));
+            ack(consumer, &batch).await?;
+        }
+        ensure!(
+            seen.iter().copied().eq(0..COUNT),
+            "messages did not arrive in the order of the calls: {seen:?}"
+        );
+    }
+    Ok(())
+}
+
+pub(crate) async fn the_message_prefetch_is_kept(harness: &mut dyn Harness) -> Outcome {
+    let broker = harness.broker();
+    queue(&*broker, "q").await?;
+    send_queue(&*broker, "q", 0..20).await?;
+    let mut consumer = consume(&*broker, Source::queue("q"), 5).await?;
+    let taken = take(&mut consumer, 5).await?;
+    quiet(&mut consumer, "five are unacknowledged and the prefetch is five").await?;
+    ack(&consumer, &taken[1..3]).await?;
+    is(&take(&mut consumer, 2).await?, 5..7, "two acknowledgements make room for two")?;
+    quiet(&mut consumer, "the prefetch is reached again").await?;
+    let stats = broker.stats(&Source::queue("q")).await?;
+    ensure!(stats.unacked == 5, "five are unacknowledged, but {} are counted", stats.unacked);
+    // What is published meanwhile keeps to it as well.
+    send_queue(&*broker, "q", 20..25).await?;
+    quiet(&mut consumer, "the prefetch is still reached").await
+}
+
+pub(crate) async fn the_byte_prefetch_is_kept(harness: &mut dyn Harness) -> Outcome {
+    const SIZE: usize = 10_000;
+    let broker = harness.broker();
+    queue(&*broker, "q").await?;
+    let large = || Publish::to_queue("q", Message::new(vec![b'x'; SIZE]));
+    for _ in 0..10 {
+        confirmed(broker.publish(large())).await??;
+    }
+    let options = SubscribeOptions::new().with_prefetch(100, 3 * SIZE);
+    let mut consumer = broker.subscribe(Source::queue("q"), options).await?;
+    let mut taken = Vec::new();
+    while taken.len() < 3 {
+        taken.extend(batch(&mut consumer).await?);
+    }
+    ensure!(taken.len() == 3, "a prefetch of 3 messages' octets let {} through", taken.len());
+    quiet(&mut consumer, "the octets of the prefetch are reached").await?;
+    ack(&consumer, &taken).await?;
+    drop(consumer);
+    // One is always delivered, however large.
+    let options = SubscribeOptions::new().with_prefetch(100, 10);
+    let mut consumer = broker.subscribe(Source::queue("q"), options).await?;
+    for _ in 0..3 {
+        let taken = take(&mut consumer, 1).await?;
+        quiet(&mut consumer, "one is more than the prefetch").await?;
+        ack(&consumer, &taken).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_slow_topic_subscriber_is_bounded_and_its_losses_are_counted(
+    harness: &mut dyn Harness,
+) -> Outcome {
+    const COUNT: u64 = 500;
+    let broker = harness.broker();
+    let message = Message::new(vec![b'x'; 1000]);
+    let bound = 10 * message.cost();
+    let options = |overflow| SubscribeOptions::new().with_buffer(bound, overflow);
+    let mut slow = broker.subscribe(Source::topic("t"), options(Overflow::DropOldest)).await?;
+    let mut ending = broker.subscribe(Source::topic("t"), options(Overflow::Disconnect)).await?;
+    let large = SubscribeOptions::new().with_buffer(usize::MAX, Overflow::Disconnect);
+    let mut quick = broker.subscribe(Source::topic("t"), large).await?;
+    for _ in 0..COUNT {
+        confirmed(broker.publish(Publish::to_topic("t", message.clone()))).await??;
+    }
+    let count = usize::try_from(COUNT).unwrap_or(0);
+    ensure!(
+        take(&mut quick, count).await?.len() == count && quick.dropped() == 0,
+        "a subscriber with room lost messages because of another"
+    );
+    let mut kept = 0_u64;
+    // All was confirmed, but a broker far away may still be handing it over.
+    while kept + slow.dropped() < COUNT {
+        kept += batch(&mut slow).await?.len() as u64;
+    }
+    ensure!(
+        kept + slow.dropped() == COUNT,
+        "{kept} were delivered and {} counted as dropped, of {COUNT}",
+        slow.dropped()
+    );
+    ensure!(slow.dropped() > 0, "a bound of 10 messages kept all of {COUNT}");
+    ended(&mut ending).await?;
+    ensure!(
+        ending.end_reason() == Some(EndReason::Overflow),
+        "a slow subscriber was disconnected with {:?}",
+        ending.end_reason()
+    );
+    // It still lives, and hears what comes now.
+    send_topic(&*broker, "t", 7..8).await?;
+    is(&take(&mut slow, 1).await?, 7..8, "the slow subscriber's next")
+}
+
+pub(crate) async fn a_subscription_is_live_when_it_is_returned(
+    harness: &mut dyn Harness,
+) -> Outcome {
+    let broker = harness.broker();
+    for round in 0..50 {
+        let topic = format!("t.{round}");
+        let pattern = if round % 2 == 0 { topic.clone() } else { "t.*".to_owned() };
+        let mut consumer =
+            broker.subscribe(Source::topic(pattern), SubscribeOptions::new()).await?;
+        drop(broker.publish(Publish::to_topic(topic, numbered(round))));
+        match timeout(Duration::from_secs(30), consumer.recv()).await {
+            Ok(Some(batch)) => is(&batch, round..round + 1, "right after the subscription")?,
+            _ => return Err(Failure::new("what was published after the subscription is missing")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! What the cases are made of.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::{
+    Broker, BrokerError, Confirm, Declaration, Delivery, Message, Publish, Source,
+    SubscribeOptions, Subscription,
+};
+
+use super::{Failure, Outcome};
+
+/// How long to wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to watch that something does not happen.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// Fails the case unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)*) => {
+        if !$condition {
+            return Err(crate::testkit::Failure::new(format!($($message)*)));
+        }
+    };
+}
+pub(super) use ensure;
+
+pub(super) fn numbered(number: u64) -> Message {
+    Message::new(number.to_string())
+}
+
+/// The number that a message was made with.
+pub(super) fn number(delivery: &Delivery) -> u64 {
+    std::str::from_utf8(&delivery.message.body)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(u64::MAX)
+}
+
+pub(super) fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
+    deliveries.iter().map(number).collect()
+}
+
+pub(super) fn tags(deliveries: &[Delivery]) -> Vec<u64> {
+    deliveries.iter().map(|delivery| delivery.tag).collect()
+}
+
+pub(super) fn is(deliveries: &[Delivery], expected: Range<u64>, what: &str) -> Outcome {
+    let found = numbers(deliveries);
+    ensure!(
+        found.iter().copied().eq(expected.clone()),
+        "{what}: expected {expected:?}, got {found:?}"
+    );
+    Ok(())
+}
+
+pub(super) async fn queue(broker: &dyn Broker, name: &str) -> Outcome {
+    Ok(broker.declare(&Declaration::queue(name)).await?)
+}
+
+pub(super) async fn durable(broker: &dyn Broker, name: &str, pattern: &str) -> Outcome {
+    Ok(broker.declare(&Declaration::durable(name, [pattern])).await?)
+}
+
+/// Awaits a confirmation, but not for ever.
+pub(super) async fn confirmed(confirm: Confirm) -> Result<Result<(), BrokerError>, Failure> {
+    timeout(PATIENCE, confirm)
+        .await
+        .map_err(|_| Failure::new("a confirmation neither came nor failed"))
+}
+
+/// Publishes numbers one after the other without waiting between, then waits for all.
+pub(super) async fn send(
+    broker: &dyn Broker,
+    make: impl Fn(Message) -> Publish,
+    range: Range<u64>,
+) -> Outcome {
+    let confirms = range.map(|number| broker.publish(make(numbered(number)))).collect();
+    Ok(confirmed(Confirm::all(confirms)).await??)
+}
+
+pub(super) async fn send_queue(broker: &dyn Broker, name: &str, range: Range<u64>) -> Outcome {
+    send(broker, |message| Publish::to_queue(name, message), range).await
+}
+
+pub(super) async fn send_topic(broker: &dyn Broker, name: &str, range: Range<u64>) -> Outcome {
+    send(broker, |message| Publish::to_topic(name, message), range).await
+}
+
+pub(super) async fn consume(
+    broker: &dyn Broker,
+    source: Source,
+    prefetch: u32,
+) -> Result<Subscription, Failure> {
+    let options = SubscribeOptions::new().with_prefetch(prefetch, usize::MAX);
+    Ok(broker.subscribe(source, options).await?)
+}
+
+/// The next batch of a subscription that must have one.
+pub(super) async fn batch(subscription: &mut Subscription) -> Result<Vec<Delivery>, Failure> {
+    match timeout(PATIENCE, subscription.recv()).await {
+        Ok(Some(batch)) => {
+            ensure!(!batch.is_empty(), "a batch was empty");
+            Ok(batch)
+        }
+        Ok(None) => {
+            let reason = subscription.end_reason();
+            Err(Failure::new(format!("the subscription ended: {reason:?}")))
+        }
+        Err(_) => Err(Failure::new("nothing was delivered any more")),
+    }
+}
+
+/// Exactly `count` deliveries.
+pub(super) async fn take(
+    subscription: &mut Subscription,
+    count: usize,
+) -> Result<Vec<Delivery>, Failure> {
+    let mut all: Vec<Delivery> = Vec::new();
+    while all.len() < count {
+        match batch(subscription).await {
+            Ok(batch) => all.extend(batch),
+            Err(failure) => {
+                let found = numbers(&all);
+                return Err(Failure::new(format!("{failure}; expected {count}, got {found:?}")));
+            }
+        }
+    }
+    ensure!(all.len() == count, "expected {count} deliveries, got {:?}", numbers(&all));
+    Ok(all)
+}
+
+/// Acknowledges and waits for the confirmation.
+pub(super) async fn ack(subscription: &Subscription, deliveries: &[Delivery]) -> Outcome {
+    Ok(confirmed(subscription.acker().ack(&tags(deliveries))).await??)
+}
+
+/// Watches that nothing is delivered.
+pub(super) async fn quiet(subscription: &mut Subscription, why: &str) -> Outcome {
+    if let Ok(Some(batch)) = timeout(QUIET, subscription.recv()).await {
+        let found = numbers(&batch);
+        return Err(Failure::new(format!("{why}, but {found:?} was delivered")));
+    }
+    Ok(())
+}
+
+/// The subscription must end.
+pub(super) async fn ended(subscription: &mut Subscription) -> Outcome {
+    loop {
+        match timeout(PATIENCE, subscription.recv()).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(()),
+            Err(_) => return Err(Failure::new("the subscription did not end")),
+        }
+    }
+}
+
+/// Waits until the source keeps `depth` messages.
+pub(super) async fn depth(broker: &dyn Broker, source: &Source, depth: u64) -> Outcome {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let found = broker.stats(source).await?.depth;
+        if found == depth {
+            return Ok(());
+        }
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "{source} should keep {depth} messages, but keeps {found}"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,79 @@
+//! Every backend that needs no server passes the conformance kit.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mq_bridge::testkit::Harness;
+use mq_bridge::{Broker, Embedded, EmbeddedConfig, Memory};
+use tempfile::TempDir;
+
+struct MemoryHarness {
+    broker: Arc<Memory>,
+}
+
+impl MemoryHarness {
+    async fn start() -> Self {
+        Self { broker: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Harness for MemoryHarness {
+    fn broker(&self) -> Arc<dyn Broker> {
+        Arc::<Memory>::clone(&self.broker)
+    }
+
+    async fn restart(&mut self) {
+        self.broker.shutdown().await;
+        self.broker = Arc::default();
+    }
+
+    async fn kill(&mut self) {
+        self.broker = Arc::default();
+    }
+}
+
+struct EmbeddedHarness {
+    folder: TempDir,
+    broker: Arc<Embedded>,
+}
+
+impl EmbeddedHarness {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Self::open(&folder).await;
+        Self { folder, broker }
+    }
+
+    async fn open(folder: &TempDir) -> Arc<Embedded> {
+        let config = EmbeddedConfig::new(folder.path().join("queue.db"));
+        Arc::new(Embedded::open(config).await.unwrap())
+    }
+}
+
+#[async_trait]
+impl Harness for EmbeddedHarness {
+    fn broker(&self) -> Arc<dyn Broker> {
+        Arc::<Embedded>::clone(&self.broker)
+    }
+
+    async fn restart(&mut self) {
+        self.broker.shutdown().await;
+        self.broker = Self::open(&self.folder).await;
+    }
+
+    async fn kill(&mut self) {
+        self.broker.kill().await;
+        self.broker = Self::open(&self.folder).await;
+    }
+}
+
+mod memory {
+    mq_bridge::testkit::suite!(super::MemoryHarness::start());
+}
+
+mod embedded {
+    mq_bridge::testkit::suite!(super::EmbeddedHarness::start());
+}
