@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use mq_bridge::{Broker, Capability, Message, Publish, Target};
+use mq_bridge::{Broker, BrokerError, Message, Publish, Source, Target};
 use stomp_ws::{TcpAcceptor, Transport};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -60,8 +59,6 @@ pub(crate) struct Inner {
     pipeline_task: Mutex<Option<JoinHandle<()>>>,
     presence: PresenceTable,
     pub(crate) sessions: SessionTable,
-    /// Devices whose inbox this process has made, where the broker forgets with the process.
-    inboxes: Mutex<HashSet<(UserName, DeviceName)>>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -78,7 +75,6 @@ pub struct History {
 
 impl Gateway {
     /// Puts a gateway together.
-    #[must_use]
     pub fn builder() -> GatewayBuilder {
         GatewayBuilder::default()
     }
@@ -113,7 +109,6 @@ impl Gateway {
                 pipeline_task: Mutex::new(Some(task)),
                 presence: PresenceTable::default(),
                 sessions: SessionTable::default(),
-                inboxes: Mutex::default(),
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
@@ -287,10 +282,10 @@ impl Gateway {
         inner.tasks.wait().await;
         drop(lock(&inner.pipeline).take());
         let task = lock(&inner.pipeline_task).take();
-        if let Some(task) = task {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "the pipeline ended badly");
-            }
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the pipeline ended badly");
         }
         inner.broker.shutdown().await;
     }
@@ -365,7 +360,7 @@ impl Inner {
         // Room for the headers that are added; a message that the broker refuses for good must not
         // get into the store.
         if message.body.len().saturating_add(64 * 1024) > limit {
-            return Err(mq_bridge::BrokerError::TooLarge { size: message.body.len(), limit }.into());
+            return Err(BrokerError::TooLarge { size: message.body.len(), limit }.into());
         }
         let receipt = self.pipeline()?.send(message).await?;
         Ok(async move { receipt.await.map(Sent::Stored) }.boxed())
@@ -450,16 +445,21 @@ impl Inner {
         device: &DeviceName,
     ) -> Result<(), GatewayError> {
         let known = self.directory.register_device(user, device).await?;
-        let key = (user.clone(), device.clone());
-        let kept = self.broker.capabilities().has(Capability::Durable);
-        if known.seeded && (kept || lock(&self.inboxes).contains(&key)) {
+        if known.seeded && self.broker_has(user, device).await? {
             return Ok(());
         }
-        self.pipeline()?.seed(user.clone(), device.clone()).await?;
-        if !kept {
-            lock(&self.inboxes).insert(key);
+        self.pipeline()?.seed(user.clone(), device.clone()).await
+    }
+
+    /// Whether the broker still has what the directory knows of: it may forget with its process, or
+    /// have lost its data.
+    async fn broker_has(&self, user: &UserName, device: &DeviceName) -> Result<bool, GatewayError> {
+        let inbox = Source::durable(address::device_inbox(user, device));
+        match self.broker.stats(&inbox).await {
+            Ok(_) => Ok(true),
+            Err(BrokerError::NotDeclared { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Notes that a session of `user` began.

@@ -55,15 +55,18 @@ impl Hub {
         let subscription = self.join(pattern, limits);
         let reader = FeedReader(Arc::clone(&subscription.feed));
         let pattern = Arc::clone(&subscription.pattern);
-        let feeds = Arc::downgrade(&subscription.topic);
+        let topic = Arc::downgrade(&subscription.topic);
+        let topics = Arc::downgrade(&self.topics);
         subscription
             .topic
             .pump
             .get_or_try_init(|| async {
                 let options =
                     SubscribeOptions::new().with_buffer(TOPIC_BUFFER, Overflow::DropOldest);
-                let live = self.broker.subscribe(Source::topic(pattern), options).await?;
-                Ok::<_, BrokerError>(AbortOnDropHandle::new(tokio::spawn(pump(live, feeds))))
+                let source = Source::topic(Arc::clone(&pattern));
+                let live = self.broker.subscribe(source, options).await?;
+                let pump = pump(live, topic, topics, pattern);
+                Ok::<_, BrokerError>(AbortOnDropHandle::new(tokio::spawn(pump)))
             })
             .await?;
         Ok((subscription, reader))
@@ -107,7 +110,12 @@ impl Drop for HubSubscription {
 }
 
 /// Hands what comes from the broker to every feed, until the broker or the last feed is gone.
-async fn pump(mut live: mq_bridge::Subscription, topic: Weak<Topic>) {
+async fn pump(
+    mut live: mq_bridge::Subscription,
+    topic: Weak<Topic>,
+    topics: Weak<Topics>,
+    pattern: Arc<str>,
+) {
     let mut dropped_before = 0;
     while let Some(batch) = live.next().await {
         let Some(topic) = topic.upgrade() else { return };
@@ -125,11 +133,99 @@ async fn pump(mut live: mq_bridge::Subscription, topic: Weak<Topic>) {
             }
         }
     }
-    if let Some(topic) = topic.upgrade() {
+    // The broker has ended it: whoever comes from now on starts anew.
+    if let (Some(topics), Some(topic)) = (topics.upgrade(), topic.upgrade()) {
+        let mut topics = lock(&topics);
+        if topics.get(&pattern).is_some_and(|current| Arc::ptr_eq(current, &topic)) {
+            topics.remove(&pattern);
+        }
         lock(&topic.feeds).iter().for_each(|feed| feed.close());
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use mq_bridge::{Memory, Message, Publish};
+
+    use super::*;
+    use crate::feed::FeedItem;
+
+    const ROOMY: FeedLimits = FeedLimits { bytes: 1 << 20, overflow: Overflow::DropOldest };
+
+    fn publish(broker: &Memory, topic: &str, body: &'static str) {
+        drop(broker.publish(Publish::to_topic(topic, Message::new(body))));
+    }
+
+    async fn next(reader: &mut FeedReader) -> Option<String> {
+        match reader.next().await? {
+            FeedItem::Message(message) => {
+                Some(String::from_utf8(message.message().body.to_vec()).unwrap())
+            }
+            FeedItem::Lagged(count) => Some(format!("lagged {count}")),
+        }
+    }
+
+    #[tokio::test]
+    async fn many_subscribers_of_a_topic_cost_the_broker_one() {
+        let broker = Arc::new(Memory::default());
+        let hub = Hub::new(broker.clone());
+        let mut places = Vec::new();
+        for _ in 0..100 {
+            places.push(hub.subscribe("a.*", ROOMY).await.unwrap());
+        }
+        let consumers = broker.stats(&Source::topic("a.*")).await.unwrap().consumers;
+        assert_eq!((consumers, hub.topics()), (1, 1));
+        publish(&broker, "a.b", "x");
+        let mut first = None;
+        for (_, reader) in &mut places {
+            let Some(FeedItem::Message(message)) = reader.next().await else {
+                panic!("no message")
+            };
+            let shared = first.get_or_insert_with(|| Arc::clone(&message));
+            assert!(Arc::ptr_eq(shared, &message), "one value for all");
+        }
+        drop(places);
+        assert_eq!(hub.topics(), 0, "nobody listens: nothing is kept");
+    }
+
+    /// P7: what waits for a slow subscriber is bounded, and what is dropped is told.
+    #[tokio::test]
+    async fn p7_a_slow_subscriber_costs_itself_only() {
+        let broker = Arc::new(Memory::default());
+        let hub = Hub::new(broker.clone());
+        let two = 2 * Message::new("1").cost();
+        let limits = |overflow| FeedLimits { bytes: two, overflow };
+        let (_a, mut oldest) = hub.subscribe("t", limits(Overflow::DropOldest)).await.unwrap();
+        let (_b, mut newest) = hub.subscribe("t", limits(Overflow::DropNewest)).await.unwrap();
+        let (_c, mut cut) = hub.subscribe("t", limits(Overflow::Disconnect)).await.unwrap();
+        let (_d, mut quick) = hub.subscribe("t", ROOMY).await.unwrap();
+        for body in ["1", "2", "3"] {
+            publish(&broker, "t", body);
+        }
+        for body in ["1", "2", "3"] {
+            assert_eq!(next(&mut quick).await.as_deref(), Some(body));
+        }
+        for seen in ["lagged 1", "2", "3"] {
+            assert_eq!(next(&mut oldest).await.as_deref(), Some(seen));
+        }
+        for seen in ["lagged 1", "1", "2"] {
+            assert_eq!(next(&mut newest).await.as_deref(), Some(seen));
+        }
+        assert_eq!(next(&mut cut).await, None);
+        assert!(cut.overflowed());
+    }
+
+    #[tokio::test]
+    async fn when_the_broker_ends_so_do_the_feeds() {
+        let broker = Arc::new(Memory::default());
+        let hub = Hub::new(broker.clone());
+        let (_place, mut reader) = hub.subscribe("t", ROOMY).await.unwrap();
+        broker.shutdown().await;
+        assert_eq!(next(&mut reader).await, None);
+        assert_eq!(hub.topics(), 0);
+    }
 }

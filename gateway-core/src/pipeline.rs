@@ -193,7 +193,7 @@ impl Worker {
             self.mark();
             tokio::select! {
                 biased;
-                Some((id, outcome)) = self.confirms.next() => self.settle(id, outcome),
+                Some((id, outcome)) = self.confirms.next() => self.settle(id, &outcome),
                 marked = finished(&mut self.marking) => self.marked(marked),
                 count = self.waiting.recv_many(&mut jobs, BATCH),
                     if self.in_flight.len() < IN_FLIGHT =>
@@ -283,9 +283,9 @@ impl Worker {
         }
     }
 
-    fn settle(&mut self, id: OutboxId, outcome: Result<(), BrokerError>) {
+    fn settle(&mut self, id: OutboxId, outcome: &Result<(), BrokerError>) {
         let Some(InFlight { receipt, answers }) = self.in_flight.remove(&id) else { return };
-        match &outcome {
+        match outcome {
             Ok(()) => self.published.push(id),
             Err(error) => {
                 tracing::warn!(%error, "a stored message was not confirmed by the broker");
@@ -305,14 +305,14 @@ impl Worker {
             tokio::select! {
                 biased;
                 output = &mut future => return output,
-                Some((id, outcome)) = self.confirms.next() => self.settle(id, outcome),
+                Some((id, outcome)) = self.confirms.next() => self.settle(id, &outcome),
             }
         }
     }
 
     async fn drain(&mut self) {
         while let Some((id, outcome)) = self.confirms.next().await {
-            self.settle(id, outcome);
+            self.settle(id, &outcome);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What each destination does, beside the promises.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

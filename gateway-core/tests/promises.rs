@@ -1,5 +1,7 @@
 //! The promises, each by its name, over the memory broker and store.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Arc;

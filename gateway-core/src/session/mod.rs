@@ -1,5 +1,6 @@
 //! One STOMP session: what a client's frames do, and what is delivered to it.
 
+mod deliver;
 mod input;
 mod reply;
 mod run;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
-use mq_bridge::{Acker, Confirm, Delivery, EndReason, Nack};
+use mq_bridge::{Acker, Confirm, Nack};
 use stomp_codec::server::{
     Accepted, AckMode, Action as Step, ErrorReply, Event, ReceiptToken, SubscriptionId,
 };
@@ -13,17 +13,16 @@ use stomp_ws::{CloseCode, EventOrRoom, ServerConnection, Transport};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::input::{Ended, Input, InputHandle, KeyedInput, keyed};
+use super::deliver::Settlement;
+use super::input::{Input, InputHandle, KeyedInput, keyed};
 use super::reply::failure;
 use super::subscribe::{self, Kind, Opened};
 use crate::auth::{AuthError, Credentials};
 use crate::authorizer::Action;
 use crate::destination::Destination;
 use crate::error::GatewayError;
-use crate::feed::FeedItem;
 use crate::gateway::{Gateway, Inner};
 use crate::names::{DeviceName, UserName};
-use crate::outgoing::{self, Outgoing};
 use crate::send::{SendRequest, Sent};
 use crate::sessions::SessionEntry;
 
@@ -57,25 +56,25 @@ pub(crate) async fn run(gateway: Gateway, transport: Transport, address: Option<
 
 /// What one delivery is to the session: handed back by the protocol when the client settles it.
 #[derive(Clone, Debug)]
-struct Token {
-    subscriber: u64,
+pub(super) struct Token {
+    pub(super) subscriber: u64,
     /// `None` where there is nothing to settle: a signal.
-    tag: Option<u64>,
+    pub(super) tag: Option<u64>,
 }
 
-struct Subscriber {
-    id: SubscriptionId,
-    auto: bool,
-    kind: Kind,
-    acker: Option<Acker>,
-    prefetch: u32,
+pub(super) struct Subscriber {
+    pub(super) id: SubscriptionId,
+    pub(super) auto: bool,
+    pub(super) kind: Kind,
+    pub(super) acker: Option<Acker>,
+    pub(super) prefetch: u32,
     _input: InputHandle,
 }
 
 /// Who is signed in.
-struct Who {
-    user: UserName,
-    device: DeviceName,
+pub(super) struct Who {
+    pub(super) user: UserName,
+    pub(super) device: DeviceName,
     entry: SessionEntry,
 }
 
@@ -85,27 +84,28 @@ struct Done {
     outcome: Result<Sent, GatewayError>,
 }
 
-struct Session {
+pub(super) struct Session {
     gateway: Gateway,
     inner: Arc<Inner>,
-    connection: ServerConnection<Token>,
+    pub(super) connection: ServerConnection<Token>,
     address: Option<IpAddr>,
-    who: Option<Arc<Who>>,
+    pub(super) who: Option<Arc<Who>>,
     /// Somebody else ends this session, and says why.
     ended: Option<oneshot::Receiver<&'static str>>,
     /// When the credentials end, in milliseconds since 1970.
     expires: Option<u64>,
-    subscribers: HashMap<u64, Subscriber>,
+    pub(super) subscribers: HashMap<u64, Subscriber>,
     keys: HashMap<SubscriptionId, u64>,
     next_key: u64,
     inputs: SelectAll<KeyedInput>,
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Deliveries of `auto` subscriptions that count as delivered once everything is written.
-    written: Vec<(u64, u64)>,
+    pub(super) written: Vec<(u64, u64)>,
     /// The random names of this session's reply targets, by the client's name of them.
     replies: HashMap<String, String>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "matched at once, not kept")]
 enum Wake {
     Connection(Option<EventOrRoom<Token>>),
     Input(u64, Input),
@@ -261,10 +261,10 @@ impl Session {
         let destination = check_send(&self.inner, &who.user, send).await?;
         let mut request = SendRequest::new(who.user.clone(), destination, send.body().clone())
             .with_device(who.device.clone());
-        if request.destination.conversation(&who.user).is_some() {
-            if let Some(kind) = send.header("kind") {
-                request = request.with_kind(&kind, send.header("up-to").as_deref())?;
-            }
+        if request.destination.conversation(&who.user).is_some()
+            && let Some(kind) = send.header("kind")
+        {
+            request = request.with_kind(&kind, send.header("up-to").as_deref())?;
         }
         for (name, value) in send.frame().headers() {
             if name == "reply-to" {
@@ -354,10 +354,10 @@ impl Session {
         // Dropped here: what was not acknowledged is back before the RECEIPT.
         let subscriber = self.subscribers.remove(&key);
         self.written.retain(|(subscriber, _)| *subscriber != key);
-        if let Some(Subscriber { kind: Kind::Durable(name), .. }) = subscriber {
-            if frame.header("durable").as_deref() == Some("true") {
-                self.inner.broker.delete(&mq_bridge::Source::durable(name)).await?;
-            }
+        if let Some(Subscriber { kind: Kind::Durable(name), .. }) = subscriber
+            && frame.header("durable").as_deref() == Some("true")
+        {
+            self.inner.broker.delete(&mq_bridge::Source::durable(name)).await?;
         }
         Ok(())
     }
@@ -393,107 +393,6 @@ impl Session {
         );
     }
 
-    fn on_input(&mut self, key: u64, input: Input) {
-        match input {
-            Input::Deliveries(batch) => {
-                for delivery in batch {
-                    self.on_delivery(key, delivery);
-                }
-            }
-            Input::Live(FeedItem::Message(message)) => self.on_live(key, &message),
-            Input::Live(FeedItem::Lagged(count)) => {
-                tracing::debug!(count, "messages dropped for a slow session");
-            }
-            Input::Timeline(messages) => {
-                for message in messages {
-                    self.on_timeline(key, &message);
-                }
-            }
-            Input::Ended(ended) => self.on_ended(ended),
-        }
-    }
-
-    fn on_delivery(&mut self, key: u64, delivery: Delivery) {
-        let Some(subscriber) = self.subscribers.get(&key) else { return };
-        let Some(acker) = &subscriber.acker else { return };
-        let Delivery { tag, message, redelivered, .. } = delivery;
-        let echo = subscriber.kind == Kind::Inbox
-            && self
-                .who
-                .as_ref()
-                .is_some_and(|who| outgoing::is_echo(&message, &who.user, &who.device));
-        if echo {
-            drop(acker.ack(&[tag]));
-            return;
-        }
-        let Some(frame) = outgoing::frame_of(&message) else {
-            tracing::warn!("a message in the broker is none of ours");
-            drop(acker.nack(&[tag], Nack::DeadLetter));
-            return;
-        };
-        let token = Token { subscriber: key, tag: Some(tag) };
-        match self.connection.session().deliver(&subscriber.id, &frame, token, redelivered) {
-            Ok(()) if subscriber.auto => self.written.push((key, tag)),
-            Ok(()) => {}
-            Err(error) => {
-                // The bounds are such that it fits; where it does not, the client is cut off, and
-                // everything comes again.
-                tracing::warn!(%error, "a delivery was not taken by the session");
-                self.connection.fail(CloseCode::POLICY, "too slow: messages pile up");
-            }
-        }
-    }
-
-    /// A live message: given out if there is room beside the deliveries, else dropped.
-    fn on_live(&mut self, key: u64, message: &Outgoing) {
-        let Some(subscriber) = self.subscribers.get(&key) else { return };
-        if let (Kind::Inbox, Some(who)) = (&subscriber.kind, &self.who) {
-            if outgoing::is_echo(message.message(), &who.user, &who.device) {
-                return;
-            }
-        }
-        let session = self.connection.session();
-        if !subscriber.auto && session.window(&subscriber.id) <= subscriber.prefetch as usize {
-            tracing::debug!("a live message was dropped: too many unacknowledged ones");
-            return;
-        }
-        if let Some(frame) = message.frame() {
-            let token = Token { subscriber: key, tag: None };
-            if let Err(error) = session.deliver(&subscriber.id, frame, token, false) {
-                tracing::debug!(%error, "a live message was dropped");
-            }
-        }
-    }
-
-    /// A message of a timeline. The one that says that this user is no longer a member is the last.
-    fn on_timeline(&mut self, key: u64, message: &Outgoing) {
-        self.on_live(key, message);
-        let Some(who) = &self.who else { return };
-        if outgoing::removes(message.message(), &who.user) {
-            self.subscribers.remove(&key);
-        }
-    }
-
-    fn on_ended(&mut self, ended: Ended) {
-        match ended {
-            Ended::Broker(Some(EndReason::TakenOver)) => {
-                let reply = ErrorReply::new("device taken over")
-                    .body("A newer session of this device has subscribed to the inbox.");
-                self.connection.fail(CloseCode::POLICY, reply);
-            }
-            Ended::TooSlow => {
-                self.connection.fail(CloseCode::POLICY, "too slow: a topic's buffer is full");
-            }
-            Ended::Store(error) => self.fail(&error.into(), None),
-            Ended::Broker(reason) => {
-                let reason = reason.map(|reason| reason.to_string());
-                tracing::debug!(reason, "a subscription was ended by the broker");
-                let reply = ErrorReply::new("a subscription was ended").header("retry", "true");
-                self.connection.fail(CloseCode::OVERLOAD, reply);
-            }
-        }
-    }
-
     fn on_done(&mut self, done: Done) {
         match done.outcome {
             Ok(Sent::Stored(stored)) => {
@@ -527,7 +426,7 @@ impl Session {
         }
     }
 
-    fn fail(&mut self, error: &GatewayError, receipt: Option<ReceiptToken>) {
+    pub(super) fn fail(&mut self, error: &GatewayError, receipt: Option<ReceiptToken>) {
         let (code, reply) = failure(error, receipt);
         self.connection.fail(code, reply);
     }
@@ -550,46 +449,6 @@ impl Session {
         }
     }
 
-    fn settle(&self, tokens: &[Token], nack: Option<Nack>) -> Confirm {
-        let settlements = self.by_acker(tokens, nack);
-        Confirm::all(settlements.into_iter().map(Settlement::apply).collect())
-    }
-
-    fn by_acker(&self, tokens: &[Token], nack: Option<Nack>) -> Vec<Settlement> {
-        let mut settlements: Vec<(u64, Settlement)> = Vec::new();
-        for token in tokens {
-            let Some(tag) = token.tag else { continue };
-            if let Some((key, settlement)) = settlements.last_mut() {
-                if *key == token.subscriber {
-                    settlement.tags.push(tag);
-                    continue;
-                }
-            }
-            let Some(subscriber) = self.subscribers.get(&token.subscriber) else { continue };
-            // An inbox has nobody else to give a message to: what its device refuses comes again
-            // with the next SUBSCRIBE.
-            if nack.is_some() && subscriber.kind == Kind::Inbox {
-                continue;
-            }
-            let Some(acker) = subscriber.acker.clone() else { continue };
-            settlements.push((token.subscriber, Settlement { acker, tags: vec![tag], nack }));
-        }
-        settlements.into_iter().map(|(_, settlement)| settlement).collect()
-    }
-
-    /// Everything is written: what was delivered with `auto` counts as delivered.
-    fn settle_written(&mut self) {
-        if self.connection.queued() > 0 {
-            return;
-        }
-        let written: Vec<_> = self
-            .written
-            .drain(..)
-            .map(|(subscriber, tag)| Token { subscriber, tag: Some(tag) })
-            .collect();
-        drop(self.settle(&written, None));
-    }
-
     fn drop_subscriptions(&mut self) {
         self.subscribers.clear();
         self.keys.clear();
@@ -602,22 +461,6 @@ impl Session {
         if let Some(who) = self.who.take() {
             self.inner.sessions.leave(&who.entry);
             self.inner.leave(&who.user);
-        }
-    }
-}
-
-/// Tags of one subscription, to be settled alike.
-struct Settlement {
-    acker: Acker,
-    tags: Vec<u64>,
-    nack: Option<Nack>,
-}
-
-impl Settlement {
-    fn apply(self) -> Confirm {
-        match self.nack {
-            None => self.acker.ack(&self.tags),
-            Some(nack) => self.acker.nack(&self.tags, nack),
         }
     }
 }

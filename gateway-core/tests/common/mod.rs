@@ -1,5 +1,6 @@
 //! A gateway in memory, and clients that reach it through a pipe.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

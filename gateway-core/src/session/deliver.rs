@@ -1,0 +1,170 @@
+//! From the broker to the client, and the client's acknowledgements back.
+
+use mq_bridge::{Acker, Confirm, Delivery, EndReason, Nack};
+use stomp_codec::server::ErrorReply;
+use stomp_ws::CloseCode;
+
+use super::input::{Ended, Input};
+use super::run::{Session, Token};
+use super::subscribe::Kind;
+use crate::feed::FeedItem;
+use crate::outgoing::{self, Outgoing};
+
+impl Session {
+    pub(super) fn on_input(&mut self, key: u64, input: Input) {
+        match input {
+            Input::Deliveries(batch) => {
+                for delivery in batch {
+                    self.on_delivery(key, delivery);
+                }
+            }
+            Input::Live(FeedItem::Message(message)) => self.on_live(key, &message),
+            Input::Live(FeedItem::Lagged(count)) => {
+                tracing::debug!(count, "messages dropped for a slow session");
+            }
+            Input::Timeline(messages) => {
+                for message in messages {
+                    self.on_timeline(key, &message);
+                }
+            }
+            Input::Ended(ended) => self.on_ended(ended),
+        }
+    }
+
+    fn on_delivery(&mut self, key: u64, delivery: Delivery) {
+        let Some(subscriber) = self.subscribers.get(&key) else { return };
+        let Some(acker) = &subscriber.acker else { return };
+        let Delivery { tag, message, redelivered, .. } = delivery;
+        let echo = subscriber.kind == Kind::Inbox
+            && self
+                .who
+                .as_ref()
+                .is_some_and(|who| outgoing::is_echo(&message, &who.user, &who.device));
+        if echo {
+            drop(acker.ack(&[tag]));
+            return;
+        }
+        let Some(frame) = outgoing::frame_of(&message) else {
+            tracing::warn!("a message in the broker is none of ours");
+            drop(acker.nack(&[tag], Nack::DeadLetter));
+            return;
+        };
+        let token = Token { subscriber: key, tag: Some(tag) };
+        match self.connection.session().deliver(&subscriber.id, &frame, token, redelivered) {
+            Ok(()) if subscriber.auto => self.written.push((key, tag)),
+            Ok(()) => {}
+            Err(error) => {
+                // The bounds are such that it fits; where it does not, the client is cut off, and
+                // everything comes again.
+                tracing::warn!(%error, "a delivery was not taken by the session");
+                self.connection.fail(CloseCode::POLICY, "too slow: messages pile up");
+            }
+        }
+    }
+
+    /// A live message: given out if there is room beside the deliveries, else dropped.
+    fn on_live(&mut self, key: u64, message: &Outgoing) {
+        let Some(subscriber) = self.subscribers.get(&key) else { return };
+        if let (Kind::Inbox, Some(who)) = (&subscriber.kind, &self.who)
+            && outgoing::is_echo(message.message(), &who.user, &who.device)
+        {
+            return;
+        }
+        let session = self.connection.session();
+        if !subscriber.auto && session.window(&subscriber.id) <= subscriber.prefetch as usize {
+            tracing::debug!("a live message was dropped: too many unacknowledged ones");
+            return;
+        }
+        if let Some(frame) = message.frame() {
+            let token = Token { subscriber: key, tag: None };
+            if let Err(error) = session.deliver(&subscriber.id, frame, token, false) {
+                tracing::debug!(%error, "a live message was dropped");
+            }
+        }
+    }
+
+    /// A message of a timeline. The one that says that this user is no longer a member is the last.
+    fn on_timeline(&mut self, key: u64, message: &Outgoing) {
+        self.on_live(key, message);
+        let Some(who) = &self.who else { return };
+        if outgoing::removes(message.message(), &who.user) {
+            self.subscribers.remove(&key);
+        }
+    }
+
+    fn on_ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Broker(Some(EndReason::TakenOver)) => {
+                let reply = ErrorReply::new("device taken over")
+                    .body("A newer session of this device has subscribed to the inbox.");
+                self.connection.fail(CloseCode::POLICY, reply);
+            }
+            Ended::TooSlow => {
+                self.connection.fail(CloseCode::POLICY, "too slow: a topic's buffer is full");
+            }
+            Ended::Store(error) => self.fail(&error.into(), None),
+            Ended::Broker(reason) => {
+                let reason = reason.map(|reason| reason.to_string());
+                tracing::debug!(reason, "a subscription was ended by the broker");
+                let reply = ErrorReply::new("a subscription was ended").header("retry", "true");
+                self.connection.fail(CloseCode::OVERLOAD, reply);
+            }
+        }
+    }
+
+    pub(super) fn settle(&self, tokens: &[Token], nack: Option<Nack>) -> Confirm {
+        let settlements = self.by_acker(tokens, nack);
+        Confirm::all(settlements.into_iter().map(Settlement::apply).collect())
+    }
+
+    pub(super) fn by_acker(&self, tokens: &[Token], nack: Option<Nack>) -> Vec<Settlement> {
+        let mut settlements: Vec<(u64, Settlement)> = Vec::new();
+        for token in tokens {
+            let Some(tag) = token.tag else { continue };
+            if let Some((key, settlement)) = settlements.last_mut()
+                && *key == token.subscriber
+            {
+                settlement.tags.push(tag);
+                continue;
+            }
+            let Some(subscriber) = self.subscribers.get(&token.subscriber) else { continue };
+            // An inbox has nobody else to give a message to: what its device refuses comes again
+            // with the next SUBSCRIBE.
+            if nack.is_some() && subscriber.kind == Kind::Inbox {
+                continue;
+            }
+            let Some(acker) = subscriber.acker.clone() else { continue };
+            settlements.push((token.subscriber, Settlement { acker, tags: vec![tag], nack }));
+        }
+        settlements.into_iter().map(|(_, settlement)| settlement).collect()
+    }
+
+    /// Everything is written: what was delivered with `auto` counts as delivered.
+    pub(super) fn settle_written(&mut self) {
+        if self.connection.queued() > 0 {
+            return;
+        }
+        let written: Vec<_> = self
+            .written
+            .drain(..)
+            .map(|(subscriber, tag)| Token { subscriber, tag: Some(tag) })
+            .collect();
+        drop(self.settle(&written, None));
+    }
+}
+
+/// Tags of one subscription, to be settled alike.
+pub(super) struct Settlement {
+    acker: Acker,
+    tags: Vec<u64>,
+    nack: Option<Nack>,
+}
+
+impl Settlement {
+    pub(super) fn apply(self) -> Confirm {
+        match self.nack {
+            None => self.acker.ack(&self.tags),
+            Some(nack) => self.acker.nack(&self.tags, nack),
+        }
+    }
+}
