@@ -11,6 +11,10 @@ use crate::directory::{Directory, MemoryDirectory};
 use crate::gateway::Gateway;
 use crate::store::{MemoryStore, MessageStore};
 
+/// Octets that may wait for one client: what one subscription hands over at a time (1 MiB and the
+/// largest message), and some room for others.
+const MAX_QUEUED: usize = 6 * 1024 * 1024;
+
 /// What a gateway was built with, beside its parts.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -67,7 +71,7 @@ pub struct GatewayBuilder {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            session: Arc::default(),
+            session: Arc::new(server::Config::default().max_queued(MAX_QUEUED)),
             transport: TransportConfig::DEFAULT,
             server: concat!("im-gateway/", env!("CARGO_PKG_VERSION")).to_owned(),
             overflow: Overflow::DropOldest,

@@ -267,3 +267,28 @@ async fn wait(mut condition: impl AsyncFnMut() -> bool) {
         tokio::task::yield_now().await;
     }
 }
+
+/// V-29: a session ends with the token it was opened with.
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_when_its_credentials_do() {
+    use std::sync::Arc;
+
+    use gateway_core::{AuthError, Authenticator, Clock, Credentials, Principal};
+
+    #[derive(Debug)]
+    struct Expiring(Clock);
+
+    #[async_trait::async_trait]
+    impl Authenticator for Expiring {
+        async fn authenticate(&self, _: &Credentials) -> Result<Option<Principal>, AuthError> {
+            Ok(Some(Principal::new(user("alice")).with_expires(self.0.now_millis() + 60_000)))
+        }
+    }
+
+    let clock = Clock::manual(1);
+    let builder = Gateway::builder().clock(clock.clone()).authenticator(Arc::new(Expiring(clock)));
+    let gateway = populated(builder).await;
+    let alice = connect(&gateway, "alice").await;
+    assert!(alice.is_connected());
+    assert_eq!(alice.closed().await.error.unwrap().message(), "token expired");
+}

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
@@ -11,6 +13,8 @@ use stomp_codec::server::{
 use stomp_codec::{ByteStr, view};
 use stomp_ws::{CloseCode, EventOrRoom, ServerConnection, Transport};
 use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::deliver::Settlement;
@@ -42,7 +46,7 @@ pub(crate) async fn run(gateway: Gateway, transport: Transport, address: Option<
         address,
         who: None,
         ended: None,
-        expires: None,
+        expiry: None,
         subscribers: HashMap::new(),
         keys: HashMap::new(),
         next_key: 0,
@@ -92,8 +96,8 @@ pub(super) struct Session {
     pub(super) who: Option<Arc<Who>>,
     /// Somebody else ends this session, and says why.
     ended: Option<oneshot::Receiver<&'static str>>,
-    /// When the credentials end, in milliseconds since 1970.
-    expires: Option<u64>,
+    /// When the credentials end.
+    expiry: Option<Pin<Box<Sleep>>>,
     pub(super) subscribers: HashMap<u64, Subscriber>,
     keys: HashMap<SubscriptionId, u64>,
     next_key: u64,
@@ -131,7 +135,7 @@ impl Session {
                     self.connection.fail(CloseCode::POLICY, reason);
                 }
                 Wake::Expired => {
-                    self.expires = None;
+                    self.expiry = None;
                     let reply = ErrorReply::new("token expired").body("Sign in again.");
                     self.connection.fail(CloseCode::POLICY, reply);
                 }
@@ -144,7 +148,7 @@ impl Session {
         self.leave();
     }
 
-    async fn wake(&mut self, stop: &tokio_util::sync::CancellationToken, stopping: bool) -> Wake {
+    async fn wake(&mut self, stop: &CancellationToken, stopping: bool) -> Wake {
         let room = if self.written.is_empty() {
             (self.connection.queued() > HIGH_WATER).then_some(HIGH_WATER)
         } else {
@@ -152,7 +156,6 @@ impl Session {
         };
         let hold = self.connection.queued() > HIGH_WATER;
         let busy = self.pending.len() >= MAX_PENDING;
-        let expires = self.expires.map(|at| at.saturating_sub(self.inner.clock.now_millis()));
         let connection = async {
             match room {
                 Some(octets) => self.connection.event_or_room(octets).await,
@@ -171,8 +174,8 @@ impl Session {
                 }
             } => Wake::Ended(reason),
             () = async {
-                match expires {
-                    Some(left) => tokio::time::sleep(std::time::Duration::from_millis(left)).await,
+                match &mut self.expiry {
+                    Some(expiry) => expiry.await,
                     None => std::future::pending().await,
                 }
             } => Wake::Expired,
@@ -245,7 +248,10 @@ impl Session {
                 let (entry, ended) = self.inner.sessions.enter(&user);
                 self.inner.enter(&user);
                 self.ended = Some(ended);
-                self.expires = expires;
+                self.expiry = expires.map(|at| {
+                    let left = at.saturating_sub(self.inner.clock.now_millis());
+                    Box::pin(sleep(Duration::from_millis(left)))
+                });
                 self.who = Some(Arc::new(Who { user, device, entry }));
             }
             Err(reply) => self.connection.reject(reply),

@@ -15,6 +15,8 @@ use crate::store::Page;
 
 /// Messages read from the store at a time.
 const PAGE: usize = 100;
+/// Octets read from the store at a time.
+const PAGE_OCTETS: usize = 1024 * 1024;
 
 struct Timeline {
     inner: Arc<Inner>,
@@ -55,7 +57,7 @@ impl Timeline {
     async fn next(mut self) -> Option<(Input, Option<Self>)> {
         loop {
             if self.behind {
-                let page = Page::after(self.last, PAGE);
+                let page = Page::after(self.last, PAGE).with_max_octets(PAGE_OCTETS);
                 let page = match self.inner.store.history(&self.conversation, page).await {
                     Ok(page) => page,
                     Err(error) => return Some((Input::Ended(Ended::Store(error)), None)),
