@@ -51,6 +51,8 @@ pub use harness::Harness;
 
 /// How long a case may take before it counts as failed; far longer than any takes.
 const CASE_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a case waits for one thing that must happen.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a case found
 pub type Outcome = Result<(), Failure>;
@@ -99,7 +101,22 @@ impl Case {
     ///
     /// [`Failure`] says what was expected and what happened instead.
     pub async fn check(&self, harness: &mut dyn Harness) -> Outcome {
-        tokio::time::timeout(CASE_DEADLINE, (self.run)(harness))
+        self.check_with_patience(harness, DEFAULT_PATIENCE).await
+    }
+
+    /// As [`check`](Self::check), waiting no longer than `patience` for any one thing to happen;
+    /// 30 seconds otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says what was expected and what happened instead.
+    pub async fn check_with_patience(
+        &self,
+        harness: &mut dyn Harness,
+        patience: Duration,
+    ) -> Outcome {
+        let case = steps::PATIENCE.scope(patience, (self.run)(harness));
+        tokio::time::timeout(CASE_DEADLINE, case)
             .await
             .unwrap_or_else(|_| Err(Failure::new("it did not come to an end")))
     }

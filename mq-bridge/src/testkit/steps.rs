@@ -10,10 +10,17 @@ use crate::{
     SubscribeOptions, Subscription,
 };
 
-use super::{Failure, Outcome};
+use super::{DEFAULT_PATIENCE, Failure, Outcome};
 
-/// How long to wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+tokio::task_local! {
+    /// How long to wait for something that must happen.
+    pub(super) static PATIENCE: Duration;
+}
+
+fn patience() -> Duration {
+    PATIENCE.try_get().unwrap_or(DEFAULT_PATIENCE)
+}
+
 /// How long to watch that something does not happen.
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -66,7 +73,7 @@ pub(super) async fn durable(broker: &dyn Broker, name: &str, pattern: &str) -> O
 
 /// Awaits a confirmation, but not for ever.
 pub(super) async fn confirmed(confirm: Confirm) -> Result<Result<(), BrokerError>, Failure> {
-    timeout(PATIENCE, confirm)
+    timeout(patience(), confirm)
         .await
         .map_err(|_| Failure::new("a confirmation neither came nor failed"))
 }
@@ -100,7 +107,7 @@ pub(super) async fn consume(
 
 /// The next batch of a subscription that must have one.
 pub(super) async fn batch(subscription: &mut Subscription) -> Result<Vec<Delivery>, Failure> {
-    match timeout(PATIENCE, subscription.recv()).await {
+    match timeout(patience(), subscription.recv()).await {
         Ok(Some(batch)) => {
             ensure!(!batch.is_empty(), "a batch was empty");
             Ok(batch)
@@ -149,7 +156,7 @@ pub(super) async fn quiet(subscription: &mut Subscription, why: &str) -> Outcome
 /// The subscription must end.
 pub(super) async fn ended(subscription: &mut Subscription) -> Outcome {
     loop {
-        match timeout(PATIENCE, subscription.recv()).await {
+        match timeout(patience(), subscription.recv()).await {
             Ok(Some(_)) => {}
             Ok(None) => return Ok(()),
             Err(_) => return Err(Failure::new("the subscription did not end")),
@@ -159,7 +166,7 @@ pub(super) async fn ended(subscription: &mut Subscription) -> Outcome {
 
 /// Waits until the source keeps `depth` messages.
 pub(super) async fn depth(broker: &dyn Broker, source: &Source, depth: u64) -> Outcome {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + patience();
     loop {
         let found = broker.stats(source).await?.depth;
         if found == depth {

@@ -1,9 +1,5 @@
 //! Order, prefetch, and consumers that are slow.
 
-use std::time::Duration;
-
-use tokio::time::timeout;
-
 use crate::testkit::steps::{
     ack, batch, confirmed, consume, durable, ended, ensure, is, numbered, numbers, queue, quiet,
     send, send_queue, send_topic, take,
@@ -140,10 +136,10 @@ pub(crate) async fn a_subscription_is_live_when_it_is_returned(
         let mut consumer =
             broker.subscribe(Source::topic(pattern), SubscribeOptions::new()).await?;
         drop(broker.publish(Publish::to_topic(topic, numbered(round))));
-        match timeout(Duration::from_secs(30), consumer.recv()).await {
-            Ok(Some(batch)) => is(&batch, round..round + 1, "right after the subscription")?,
-            _ => return Err(Failure::new("what was published after the subscription is missing")),
-        }
+        let first = take(&mut consumer, 1).await.map_err(|failure| {
+            Failure::new(format!("what was published after subscribing is missing: {failure}"))
+        })?;
+        is(&first, round..round + 1, "right after subscribing")?;
     }
     Ok(())
 }
