@@ -207,7 +207,10 @@ impl<M: Machine> Driver<M> {
     fn pump(&mut self) -> Result<bool, TransportError> {
         while self.transport.queued() < HIGH_WATER {
             let Some(transmit) = self.machine.poll_transmit() else { break };
-            self.transport.feed(transmit)?;
+            // What waits already tells the peer as much, once it reads it.
+            if !(transmit.is_heart_beat() && self.transport.queued() > 0) {
+                self.transport.feed(transmit)?;
+            }
         }
         let limit = self.transport.config().write_budget;
         let queued = self.queued();

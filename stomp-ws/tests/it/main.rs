@@ -8,6 +8,8 @@
 )]
 
 mod client;
+mod slow;
+mod stream;
 mod support;
 #[cfg(feature = "axum")]
 mod upgrade;
