@@ -236,6 +236,10 @@ impl Authenticator for PasswordAuthenticator {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use argon2::password_hash;
 
     use super::*;
@@ -251,5 +255,22 @@ mod tests {
         let cost = |hash: &str| hash.split('$').nth(3).map(str::to_owned);
         assert_eq!(cost(hasher.nobody.as_str()), cost(&real));
         assert_eq!(hasher.nobody.as_str().len(), real.len());
+    }
+
+    /// V-30: an unknown user waits for a processor and computes, as a known one does.
+    #[tokio::test]
+    async fn an_unknown_user_is_not_answered_without_work() {
+        let hasher = PasswordHasher::insecure_for_tests();
+        let hash = hasher.hash(&Secret::new("secret")).await.unwrap();
+        let guess = Secret::new("guess");
+        let processors = u32::try_from(hasher.running.available_permits()).unwrap();
+        let busy = hasher.running.acquire_many(processors).await.unwrap();
+        let mut known = pin!(hasher.verify(&guess, Some(&hash)));
+        let mut unknown = pin!(hasher.verify(&guess, None));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(known.as_mut().poll(&mut context).is_pending());
+        assert!(unknown.as_mut().poll(&mut context).is_pending());
+        drop(busy);
+        assert_eq!((known.await, unknown.await), (Ok(false), Ok(false)));
     }
 }

@@ -6,6 +6,8 @@ mod memory;
 mod message;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 

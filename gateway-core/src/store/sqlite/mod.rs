@@ -5,6 +5,8 @@ mod place;
 mod pool;
 mod query;
 mod schema;
+#[cfg(test)]
+mod tests;
 pub(crate) mod value;
 mod writer;
 

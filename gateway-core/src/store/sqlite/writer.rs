@@ -60,10 +60,16 @@ impl Writer {
         let permit = Arc::clone(&self.budget).acquire_many_owned(octets).await;
         let permit = permit.map_err(|_| StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Task { run, outcome: None, reply, _permit: permit });
+        let job = Box::new(Task { run, outcome: None, reply, permit });
         let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
         jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Octets that wait to be written
+    #[cfg(test)]
+    pub(super) fn waiting_octets(&self) -> usize {
+        self.max_waiting_octets as usize - self.budget.available_permits()
     }
 }
 
@@ -87,7 +93,7 @@ struct Task<T, F> {
     run: F,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl<T, F> Job for Task<T, F>
@@ -101,7 +107,8 @@ where
     }
 
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
-        let Self { outcome, reply, .. } = *self;
+        let Self { outcome, reply, permit, .. } = *self;
+        drop(permit);
         let answer = committed.and_then(|()| outcome.ok_or(StoreError::Closed));
         // The caller may have gone: what it handed over is done all the same.
         let _ = reply.send(answer);
