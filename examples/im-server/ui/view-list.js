@@ -148,7 +148,7 @@ export class ListView {
                       { class: "preview" },
                       preview.state && icon(preview.state, stateLabel(preview.state)),
                       preview.who && h("span", { class: "preview-who" }, `${preview.who}: `),
-                      preview.text,
+                      h("bdi", {}, preview.text),
                     ),
                 unread > 0 &&
                   h(

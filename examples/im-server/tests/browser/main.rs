@@ -1,0 +1,423 @@
+//! The web chat in real browsers, against the real server.
+
+// Helpers of a test may fail it; its modules have nobody to be reachable for.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, unreachable_pub)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod driver;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::server::Server;
+use driver::{Browser, Driver, Look, Network, Shown, test_id};
+use serde_json::json;
+
+const ANNA_BEN: &str = "direct:anna:ben";
+
+fn texts(shown: &[Shown]) -> Vec<String> {
+    shown.iter().map(|message| message.text.clone()).collect()
+}
+
+fn numbered(name: &str, numbers: std::ops::RangeInclusive<u32>) -> Vec<String> {
+    numbers.map(|number| format!("{name} {number}")).collect()
+}
+
+async fn assert_no_errors(browsers: &[&Browser]) {
+    for browser in browsers {
+        let errors = browser.console_errors(Network::Fine);
+        assert!(errors.is_empty(), "errors in the console: {errors:#?}");
+    }
+}
+
+/// Two people sign up in two browsers and write to each other; a third is added to a group and all
+/// three read it.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn people_sign_up_and_chat_in_pairs_and_in_a_group() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let anna = Browser::new(&driver, Look::DESKTOP).await;
+    let ben = Browser::new(&driver, Look::DESKTOP.dark()).await;
+    let cleo = Browser::new(&driver, Look::PHONE).await;
+
+    anna.goto(&page).await;
+    anna.until("the sign-in form", "return Boolean(document.activeElement.id)", vec![]).await;
+    anna.shot("sign-in").await;
+    anna.sign_up(&page, "anna").await;
+    ben.sign_up(&page, "ben").await;
+
+    anna.chat_with("ben").await;
+    anna.say("Hello Ben").await;
+    anna.until_state("Hello Ben", "delivered").await;
+    ben.until_unread(ANNA_BEN, 1).await;
+    ben.open_conversation(ANNA_BEN).await;
+    ben.until_texts(&["Hello Ben".to_owned()]).await;
+    anna.until_state("Hello Ben", "read").await;
+    anna.until_text("chat-state", "online").await;
+
+    ben.write(&test_id("composer"), "Hello An").await;
+    anna.until_text("chat-state", "typing…").await;
+    anna.shot("typing").await;
+    ben.say("na").await;
+    anna.until_texts(&["Hello Ben".to_owned(), "Hello Anna".to_owned()]).await;
+    ben.until_state("Hello Anna", "read").await;
+
+    cleo.sign_up(&page, "cleo").await;
+    anna.click(&test_id("compose")).await;
+    anna.click(&test_id("new-group")).await;
+    anna.write(&test_id("group-name"), "lunch").await;
+    anna.write(&test_id("people-search"), "ben").await;
+    anna.click("[data-testid='pick'][data-person='ben']").await;
+    anna.click(&test_id("people-done")).await;
+    anna.until_text("chat-title", "lunch").await;
+    anna.say("Who is hungry?").await;
+
+    anna.click(&test_id("details-open")).await;
+    anna.click(&test_id("add-member")).await;
+    anna.write(&test_id("people-search"), "cleo").await;
+    anna.click("[data-testid='pick'][data-person='cleo']").await;
+    anna.click(&test_id("people-done")).await;
+    anna.until(
+        "three members, all online",
+        "const m = [...document.querySelectorAll('[data-testid=member]')]; \
+         return m.length === 3 && m.every(e => e.dataset.online === 'true')",
+        vec![],
+    )
+    .await;
+    anna.shot("group-details").await;
+
+    cleo.open_conversation("group:lunch").await;
+    cleo.until(
+        "cleo is told that she was added",
+        "return [...document.querySelectorAll('[data-testid=system]')]\
+         .some(e => e.innerText === 'anna added you')",
+        vec![],
+    )
+    .await;
+    cleo.write(&test_id("composer"), "I am").await;
+    cleo.click(&test_id("send")).await;
+    ben.open_conversation("group:lunch").await;
+    ben.say("Me too").await;
+    let all = ["Who is hungry?", "I am", "Me too"].map(str::to_owned);
+    for browser in [&anna, &ben, &cleo] {
+        browser.until_texts(&all).await;
+    }
+    ben.until_state("Me too", "read").await;
+    anna.shot("group").await;
+    ben.shot("group-dark").await;
+    cleo.shot("group-phone").await;
+    cleo.click(&test_id("back")).await;
+    cleo.shot("list-phone").await;
+    assert_no_errors(&[&anna, &ben, &cleo]).await;
+}
+
+/// P2, P3: what came while a browser was closed is there when it comes back: in order, once, marked
+/// as new. The others see who is there and who is not.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn who_comes_back_finds_what_was_missed() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let anna = Browser::new(&driver, Look::DESKTOP).await;
+    let mut ben = Browser::new(&driver, Look::DESKTOP).await;
+    anna.sign_up(&page, "anna").await;
+    ben.sign_up(&page, "ben").await;
+    let anna_token = token(&server, "anna");
+    let body = json!({"name": "team", "members": ["ben"]});
+    assert_eq!(server.api(&anna_token, "POST", "/groups", Some(&body)).0, 201);
+
+    anna.chat_with("ben").await;
+    anna.say("before 1").await;
+    anna.say("before 2").await;
+    ben.open_conversation(ANNA_BEN).await;
+    anna.until_state("before 2", "read").await;
+    anna.until_text("chat-state", "online").await;
+
+    ben.close().await;
+    let away = "return document.querySelector('[data-testid=chat-state]')\
+         .innerText.startsWith('last seen')";
+    anna.until("ben is shown as away", away, vec![]).await;
+    let missed = numbered("missed", 1..=12);
+    for text in &missed {
+        anna.say(text).await;
+    }
+    anna.until_state("missed 12", "sent").await;
+    anna.open_conversation("group:team").await;
+    anna.say("for the team").await;
+    anna.until_state("for the team", "sent").await;
+    anna.open_conversation(ANNA_BEN).await;
+    anna.shot("away").await;
+
+    ben.open().await;
+    ben.goto(&page).await;
+    ben.until_online().await;
+    ben.until_unread(ANNA_BEN, 12).await;
+    ben.until_unread("group:team", 1).await;
+    ben.until("the title counts", "return document.title.startsWith('(13)')", vec![]).await;
+    anna.until_text("chat-state", "online").await;
+    anna.until_state("missed 12", "delivered").await;
+    ben.shot("missed-list").await;
+
+    ben.open_conversation(ANNA_BEN).await;
+    let expected: Vec<String> =
+        ["before 1", "before 2"].map(str::to_owned).into_iter().chain(missed).collect();
+    ben.until_texts(&expected).await;
+    let next = ben
+        .until(
+            "the line before what is new",
+            "return document.querySelector('[data-testid=divider]')?.nextElementSibling\
+             .querySelector('[data-testid=text]').textContent",
+            vec![],
+        )
+        .await;
+    assert_eq!(next, "missed 1");
+    ben.shot("missed").await;
+    anna.until_state("missed 12", "read").await;
+    ben.until_unread(ANNA_BEN, 0).await;
+
+    // Again: a reload brings the same, and nothing is new any more.
+    ben.reload().await;
+    ben.until_online().await;
+    ben.until_texts(&expected).await;
+    ben.until_unread(ANNA_BEN, 0).await;
+    ben.until_unread("group:team", 1).await;
+    assert_no_errors(&[&anna, &ben]).await;
+}
+
+/// P1, P2, P3, P4: the server is killed while messages flow. The pages come back by themselves; what
+/// was shown as sent is missing nowhere, and everything is there once, in the same order for all.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn pages_survive_a_killed_server_without_losing_what_was_sent() {
+    let mut server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let anna = Browser::new(&driver, Look::DESKTOP).await;
+    let ben = Browser::new(&driver, Look::DESKTOP).await;
+    anna.sign_up(&page, "anna").await;
+    ben.sign_up(&page, "ben").await;
+    anna.chat_with("ben").await;
+    anna.say("anna 0").await;
+    ben.open_conversation(ANNA_BEN).await;
+    ben.say("ben 0").await;
+    anna.until_texts(&["anna 0".to_owned(), "ben 0".to_owned()]).await;
+
+    let mut sent_before_a_kill = BTreeSet::new();
+    let mut number = 0;
+    for round in 1..=3 {
+        for step in 0..9 {
+            number += 1;
+            anna.say(&format!("anna {number}")).await;
+            ben.say(&format!("ben {number}")).await;
+            if step == 3 {
+                // What the page shows as sent is promised.
+                for browser in [&anna, &ben] {
+                    let shown = browser.shown().await;
+                    let sent = shown.iter().filter(|one| !one.state.is_empty());
+                    let sent = sent.filter(|one| !["sending", "failed"].contains(&&*one.state));
+                    sent_before_a_kill.extend(sent.map(|one| one.text.clone()));
+                }
+                server.kill();
+            }
+            if step == 5 {
+                anna.until(
+                    "the page says that the connection is lost",
+                    "return !document.querySelector('[data-testid=banner]').hidden",
+                    vec![],
+                )
+                .await;
+                if round == 1 {
+                    anna.shot("connection-lost").await;
+                }
+                server.start_again();
+            }
+        }
+    }
+    assert!(sent_before_a_kill.len() > 10, "{sent_before_a_kill:?}");
+
+    let all = 2 * (number as usize + 1);
+    for browser in [&anna, &ben] {
+        browser.until_online().await;
+        browser
+            .until(
+                "every message is there and sent",
+                "const m = [...document.querySelectorAll('[data-testid=message]')]; \
+                 return m.length === arguments[0] && \
+                 m.every(e => !['sending', 'failed'].includes(e.dataset.state))",
+                vec![json!(all)],
+            )
+            .await;
+    }
+    let anna_sees = anna.shown().await;
+    let ben_sees = ben.shown().await;
+    assert_eq!(texts(&anna_sees), texts(&ben_sees));
+    let sequence: Vec<u64> = anna_sees.iter().map(|message| message.seq).collect();
+    assert_eq!(sequence, (1..=all as u64).collect::<Vec<_>>());
+    let once: BTreeSet<String> = texts(&anna_sees).into_iter().collect();
+    assert_eq!(once.len(), all);
+    assert!(sent_before_a_kill.is_subset(&once));
+    for name in ["anna", "ben"] {
+        let own = anna_sees.iter().filter(|message| message.from == name);
+        let own: Vec<String> = own.map(|message| message.text.clone()).collect();
+        assert_eq!(own, numbered(name, 0..=number), "the order in which {name} wrote");
+    }
+
+    // A device that has seen nothing of all this gets the same from the store.
+    let fresh = Browser::new(&driver, Look::DESKTOP).await;
+    fresh.sign_in(&page, "ben").await;
+    fresh.open_conversation(ANNA_BEN).await;
+    fresh.eval("document.querySelector('.log').scrollTop = 0", vec![]).await;
+    fresh.until_texts(&texts(&anna_sees)).await;
+    for browser in [&anna, &ben, &fresh] {
+        let errors = browser.console_errors(Network::Broken);
+        assert!(errors.is_empty(), "errors in the console: {errors:#?}");
+    }
+}
+
+/// P4: what was written without a server outlives the browser, and is sent once, later.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn unsent_messages_outlive_the_browser() {
+    let mut server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let mut anna = Browser::new(&driver, Look::DESKTOP).await;
+    anna.sign_up(&page, "anna").await;
+    anna.chat_with("bob").await;
+    anna.say("online").await;
+    anna.until_state("online", "sent").await;
+    server.kill();
+    anna.until_text("self-state", "offline").await;
+    anna.say("offline 1").await;
+    anna.say("offline 2").await;
+    anna.until_state("offline 2", "sending").await;
+    anna.close().await;
+
+    server.start_again();
+    anna.open().await;
+    anna.goto(&page).await;
+    anna.until_online().await;
+    anna.open_conversation("direct:anna:bob").await;
+    anna.until_texts(&["online", "offline 1", "offline 2"].map(str::to_owned)).await;
+    anna.until_state("offline 2", "sent").await;
+    let (_, history) =
+        server.api(&token(&server, "anna"), "GET", "/conversations/direct:anna:bob/messages", None);
+    assert_eq!(history["messages"].as_array().map(Vec::len), Some(3), "{history}");
+}
+
+/// The text of a message is text, whatever it looks like; only web addresses become links.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn message_text_is_never_markup() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let bob = Browser::new(&driver, Look::DESKTOP).await;
+    bob.sign_in(&page, "bob").await;
+    let hostile = [
+        "<script>window.hit = 1</script>",
+        "<img src=x onerror=\"window.hit = 2\">",
+        "<b>bold</b> &amp; <a href=\"javascript:window.hit=3\">x</a>",
+        "javascript:window.hit=4 https://example.org/\"onmouseover=\"window.hit=5",
+        "two\nlines\tand \u{202e}more",
+        "\u{0}\u{1}: \\n \\c",
+    ];
+    let alice = server.token("alice");
+    for text in hostile {
+        let body = json!({"to": "/user/bob", "body": text});
+        assert_eq!(server.api(&alice, "POST", "/messages", Some(&body)).0, 201);
+    }
+    bob.until_unread("direct:alice:bob", hostile.len() as u64).await;
+    bob.open_conversation("direct:alice:bob").await;
+    bob.until_texts(&hostile.map(str::to_owned)).await;
+    let intact = "const log = document.querySelector('[data-testid=messages]'); \
+         return window.hit === undefined && !log.querySelector('script, img, b') && \
+         [...log.querySelectorAll('a')].every(a => a.href.startsWith('https://example.org/'))";
+    assert_eq!(bob.eval(intact, vec![]).await, json!(true));
+    bob.shot("hostile-text").await;
+    assert_no_errors(&[&bob]).await;
+}
+
+/// A second tab takes the device over; the first says so and can take it back.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn one_tab_at_a_time_and_it_can_be_taken_back() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let bob = Browser::new(&driver, Look::DESKTOP).await;
+    bob.sign_in(&page, "bob").await;
+    bob.eval("window.open('/', '_blank')", vec![]).await;
+    let covered = "return !document.querySelector('[data-testid=taken-over]').hidden";
+    bob.until("the first tab says that another has it", covered, vec![]).await;
+    bob.shot("taken-over").await;
+    bob.click(&test_id("use-here")).await;
+    bob.until_online().await;
+    let free = "return document.querySelector('[data-testid=taken-over]').hidden";
+    bob.until("the first tab has it back", free, vec![]).await;
+    let body = json!({"to": "/user/bob", "body": "still here?"});
+    assert_eq!(server.api(&server.token("alice"), "POST", "/messages", Some(&body)).0, 201);
+    bob.until_unread("direct:alice:bob", 1).await;
+}
+
+/// Older messages come when one scrolls up, each once and in order, and the view stays in its place.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn older_messages_come_when_one_scrolls_up() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let alice = server.token("alice");
+    let all = numbered("note", 1..=120);
+    for text in &all {
+        let body = json!({"to": "/user/bob", "body": text});
+        assert_eq!(server.api(&alice, "POST", "/messages", Some(&body)).0, 201);
+    }
+    let bob = Browser::new(&driver, Look::PHONE.dark()).await;
+    bob.sign_in(&page, "bob").await;
+    bob.open_conversation("direct:alice:bob").await;
+    bob.until("the first page", "return document.querySelector('[data-testid=text]')", vec![])
+        .await;
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    while bob.shown().await.len() < all.len() {
+        assert!(std::time::Instant::now() < deadline, "the older messages do not come");
+        bob.eval("document.querySelector('.log').scrollTop = 0", vec![]).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bob.until_texts(&all).await;
+    bob.shot("history-phone-dark").await;
+    assert_no_errors(&[&bob]).await;
+}
+
+/// The mistakes that a person makes when signing in are told in words.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn signing_in_says_what_is_wrong() {
+    let server = Server::start(&[]);
+    let driver = Driver::start();
+    let eve = Browser::new(&driver, Look::PHONE).await;
+    eve.goto(&server.page_url()).await;
+    eve.write(&test_id("auth-name"), "bob").await;
+    eve.write(&test_id("auth-password"), "wrong").await;
+    eve.click(&test_id("auth-submit")).await;
+    eve.until_text("auth-error", "Name or password is wrong.").await;
+    eve.click(&test_id("auth-sign-up")).await;
+    eve.click(&test_id("auth-submit")).await;
+    eve.until_text("auth-error", "This name is taken. Choose another one, or sign in.").await;
+    eve.write(&test_id("auth-name"), " b").await;
+    eve.click(&test_id("auth-submit")).await;
+    let hint = "Use up to 64 letters and digits, and . _ - @ + (no spaces).";
+    eve.until_text("auth-error", hint).await;
+    eve.shot("sign-in-error").await;
+}
+
+fn token(server: &Server, name: &str) -> String {
+    let body = json!({"name": name, "password": format!("{name}-secret")});
+    let (status, answer) = server.api("", "POST", "/tokens", Some(&body));
+    assert_eq!(status, 200, "{answer}");
+    answer["token"].as_str().expect("a token").to_owned()
+}
