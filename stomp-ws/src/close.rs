@@ -73,6 +73,14 @@ pub struct PeerClose {
     pub reason: String,
 }
 
+impl PeerClose {
+    /// A Close frame with this code and reason.
+    #[must_use]
+    pub fn new(code: CloseCode, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+}
+
 /// Cuts `reason` to the 123 octets that fit into a Close frame, at a character border.
 pub(crate) fn fit_reason(reason: &str) -> &str {
     let end = (0..=reason.len().min(123)).rev().find(|&i| reason.is_char_boundary(i)).unwrap_or(0);

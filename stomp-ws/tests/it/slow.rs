@@ -115,7 +115,7 @@ async fn answers_that_are_not_read_are_bounded_in_octets() {
 }
 
 /// W4: what is ready together leaves together
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn messages_that_are_ready_together_leave_in_one_write() {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let counted = Counted { io: far, writes: Arc::default() };
