@@ -1,4 +1,68 @@
-//! One broker trait over many message queues, with a conformance kit.
+//! One broker trait over many message queues, with a conformance kit
+//!
+//! A program that speaks to a message queue through [`Broker`] can change the queue in one line and
+//! loses nothing but what the new one cannot do, which it [says](Broker::capabilities).
+//!
+//! # Three notions
+//!
+//! | notion | what it does |
+//! |---|---|
+//! | queue | keeps each message until one of its competing consumers has acknowledged it |
+//! | topic | hands each message to whoever is subscribed at that moment; keeps nothing |
+//! | durable subscription | keeps what is published to matching topics until it is acknowledged, however long its consumer is away |
+//!
+//! Topics are words split by `.`; in a pattern `*` is one word and `#` is zero or more. One publish
+//! may go to many queues and topics at once, and reaches each queue and subscription once.
+//!
+//! # The way of a message
+//!
+//! ```
+//! use mq_bridge::{Broker, Declaration, Memory, Message, Publish, Source, SubscribeOptions, Target};
+//!
+//! # async fn run() -> Result<(), mq_bridge::BrokerError> {
+//! let broker = Memory::default();
+//! broker.declare(&Declaration::durable("alice's phone", ["inbox.alice"])).await?;
+//!
+//! // Enqueued at the call, in the order of the calls; the confirmation comes when it is safe.
+//! let targets = vec![Target::topic("inbox.alice"), Target::topic("inbox.bob")];
+//! broker.publish(Publish::new(targets, Message::new("hello"))).await?;
+//!
+//! let source = Source::durable("alice's phone");
+//! let mut subscription = broker.subscribe(source, SubscribeOptions::new()).await?;
+//! let acker = subscription.acker();
+//! while let Some(batch) = subscription.recv().await {
+//!     let tags: Vec<u64> = batch.iter().map(|delivery| delivery.tag).collect();
+//!     assert_eq!(batch[0].message.body, "hello");
+//!     acker.ack(&tags).await?;
+//! #   break;
+//! }
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run()).unwrap();
+//! ```
+//!
+//! Nothing per message is boxed or awaited: [`Broker::publish`] enqueues and gives back a
+//! [`Confirm`], deliveries come as a stream of batches, and an [`Acker`] enqueues too. What waits is
+//! bounded in octets everywhere; what does not fit is refused with a retryable
+//! [`BrokerError::Overloaded`], or for a slow topic subscriber dropped and counted as its
+//! [`Overflow`] policy says.
+//!
+//! # What is promised
+//!
+//! - A confirmed publish is kept as durably as the backend declares for every queue and durable
+//!   subscription it reached, until it is acknowledged, expires or is dead-lettered.
+//! - Deliveries come in the order of the publish calls. What a consumer leaves unacknowledged goes
+//!   back to its place, and comes again with [`redelivered`](Delivery::redelivered) set.
+//! - When [`Broker::subscribe`] returns the subscription is live.
+//! - A consumer never has more unacknowledged than its prefetch, in messages and in octets.
+//!
+//! # Features
+//!
+//! | feature | default | what |
+//! |---|---|---|
+//! | `memory` | yes | `Memory`: the broker within this process; nothing survives it |
+//! | `embedded` | | `Embedded`: the durable broker in one SQLite file (bundles SQLite) |
+//! | `testkit` | | the `testkit` module: the conformance kit, for backends of your own |
 
 mod broker;
 mod capability;
@@ -15,6 +79,7 @@ mod local;
 mod memory;
 mod message;
 mod pattern;
+mod pattern_map;
 mod source;
 mod subscription;
 #[cfg(feature = "testkit")]
@@ -33,6 +98,7 @@ pub use health::{Health, Metrics, SourceStats};
 pub use memory::{Memory, MemoryConfig};
 pub use message::{Message, Publish, Target};
 pub use pattern::{MAX_NAME, pattern_matches, validate_name, validate_pattern, validate_topic};
+pub use pattern_map::PatternMap;
 pub use source::{Overflow, Source, SubscribeOptions};
 pub use subscription::{
     Acker, DeadLetterReason, Delivery, DeliverySource, EndReason, Nack, Settle, Subscription,

@@ -34,7 +34,7 @@ macro_rules! faults {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                $(must_catch(stringify!($case), Fault::$fault).await;)+
+                tokio::join!($(must_catch(stringify!($case), Fault::$fault)),+);
             }
         )+
     };
@@ -103,7 +103,7 @@ faults! {
 async fn must_catch(name: &str, fault: Fault) {
     let case = CASES.iter().find(|case| case.name == name).expect("a case of the kit");
     let mut harness = FaultyHarness::start(fault).await;
-    let outcome = case.check_with_patience(&mut harness, Duration::from_secs(2)).await;
+    let outcome = case.check_with_patience(&mut harness, Duration::from_secs(1)).await;
     assert!(outcome.is_err(), "`{name}` did not catch {fault:?}");
 }
 

@@ -322,6 +322,17 @@ impl Group {
         matches!(self.state().ended, Some(EndReason::Deleted))
     }
 
+    /// Takes out what is ready and has expired.
+    pub(crate) fn take_expired(&self, now: SystemTime) -> Vec<Entry> {
+        let mut state = self.state();
+        let (expired, ready): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.ready)
+            .into_iter()
+            .partition(|entry| entry.stored.message.is_expired(now));
+        state.ready = ready;
+        state.ready_bytes -= expired.iter().map(Entry::cost).sum::<usize>();
+        expired.into()
+    }
+
     /// Adds an entry that is kept here, under the next id of the group.
     pub(crate) fn push(&self, next_id: impl FnOnce() -> u64, mut entry: Entry) {
         let mut state = self.state();

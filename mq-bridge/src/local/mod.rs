@@ -8,7 +8,6 @@ mod counters;
 )]
 mod group;
 mod live;
-mod pattern_map;
 #[cfg(feature = "embedded")]
 mod refill;
 mod tables;

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::{
-    BrokerError, Declaration, DeclarationKind, Source, SourceStats, Target, validate_name,
-    validate_pattern, validate_topic,
+    BrokerError, Declaration, DeclarationKind, PatternMap, Source, SourceStats, Target,
+    validate_name, validate_pattern, validate_topic,
 };
 
-use super::pattern_map::PatternMap;
 use super::{Group, Live, Settings};
 
 /// The groups and subscribers of a broker inside this process.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 
@@ -124,9 +125,20 @@ impl Shared {
         let charge = if matched.groups.is_empty() {
             None
         } else {
-            Some(Charge::take(&self.used, message.cost(), self.config.max_bytes)?)
+            Some(self.charge(tables, message.cost())?)
         };
         Ok(Prepared { matched, charge })
+    }
+
+    /// Makes room, where it lacks, by forgetting what has expired.
+    fn charge(&self, tables: &Tables, cost: usize) -> Result<Charge, BrokerError> {
+        Charge::take(&self.used, cost, self.config.max_bytes).or_else(|_| {
+            let now = SystemTime::now();
+            for group in tables.groups() {
+                self.expired(group, group.take_expired(now));
+            }
+            Charge::take(&self.used, cost, self.config.max_bytes)
+        })
     }
 
     fn hand_out(&self, publish: Publish, prepared: Prepared) {

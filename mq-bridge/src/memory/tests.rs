@@ -129,6 +129,20 @@ async fn one_message_in_many_subscriptions_is_charged_once_and_overload_is_said(
 }
 
 #[tokio::test]
+async fn what_expired_in_a_queue_without_consumers_makes_room() {
+    let message = Message::new(vec![0; 1000]);
+    let broker = Memory::new(MemoryConfig::new().with_max_bytes(3 * message.cost()));
+    queue(&broker, "q").await;
+    let expired = message.clone().with_expires(SystemTime::now());
+    for one in [expired.clone(), message.clone(), expired] {
+        broker.publish(Publish::to_queue("q", one)).await.unwrap();
+    }
+    broker.publish(Publish::to_queue("q", message.clone())).await.unwrap();
+    assert_eq!(broker.stats(&Source::queue("q")).await.unwrap().depth, 2);
+    assert_eq!(broker.metrics().expired, 2);
+}
+
+#[tokio::test]
 async fn a_batch_is_published_whole_or_not_at_all() {
     let broker = Memory::default();
     queue(&broker, "q").await;

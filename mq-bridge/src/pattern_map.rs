@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Values under topic patterns. A pattern without wildcards is one hash lookup; the others share a
+/// Values under topic patterns: what a backend needs to route a topic within its process
+///
+/// A pattern without wildcards costs one hash lookup however many there are; the others share a
 /// tree of words.
 #[derive(Debug)]
-pub(crate) struct PatternMap<T> {
+pub struct PatternMap<T> {
     exact: HashMap<Arc<str>, Vec<T>>,
     wild: Node<T>,
 }
@@ -36,7 +38,8 @@ fn has_wildcard(pattern: &str) -> bool {
 }
 
 impl<T> PatternMap<T> {
-    pub(crate) fn insert(&mut self, pattern: &Arc<str>, value: T) {
+    /// Adds a value under `pattern`; any number may be under one pattern.
+    pub fn insert(&mut self, pattern: &Arc<str>, value: T) {
         if has_wildcard(pattern) {
             self.wild.insert(pattern.split('.'), value);
         } else {
@@ -45,7 +48,7 @@ impl<T> PatternMap<T> {
     }
 
     /// Removes the values under `pattern` that `is` recognizes, and whatever is empty then.
-    pub(crate) fn remove(&mut self, pattern: &str, is: impl Fn(&T) -> bool) {
+    pub fn remove(&mut self, pattern: &str, is: impl Fn(&T) -> bool) {
         if has_wildcard(pattern) {
             self.wild.remove(pattern.split('.'), &is);
         } else if let Some(values) = self.exact.get_mut(pattern) {
@@ -58,7 +61,7 @@ impl<T> PatternMap<T> {
 
     /// Visits the values of every pattern that matches `topic`; with several `#` in a pattern
     /// possibly more than once.
-    pub(crate) fn visit<'a>(&'a self, topic: &str, visitor: &mut impl FnMut(&'a T)) {
+    pub fn visit<'a>(&'a self, topic: &str, visitor: &mut impl FnMut(&'a T)) {
         if let Some(values) = self.exact.get(topic) {
             values.iter().for_each(&mut *visitor);
         }
