@@ -270,3 +270,19 @@ test("a broken or forbidden storage does not stop the page", () => {
   const { key } = outbox.add({ conversation: DIRECT, destination: "/user/bob", body: "x", created: 1 });
   assert.ok(outbox.has(key));
 });
+
+test("what came while there was no connection is marked as new where the conversation is open", () => {
+  const model = newModel();
+  model.mergeSnapshot([snapshot({ last_seq: 3, unread: 0 })]);
+  const conversation = model.conversation(DIRECT);
+  conversation.addHistory({ messages: [1, 2, 3].map((seq) => message(seq, "bob")), first_seq: 1 }, undefined);
+  assert.equal(conversation.divider, null);
+  model.mergeSnapshot([snapshot({ last_seq: 5, unread: 2 })]);
+  assert.equal(conversation.divider, 3);
+});
+
+test("members who come and go are nothing to read", () => {
+  const model = newModel();
+  model.addMessage(message(1, "bob", { conversation: GROUP, kind: "member", body: JSON.stringify({ action: "added", user: ME }) }));
+  assert.equal(model.unread, 0);
+});

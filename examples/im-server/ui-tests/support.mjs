@@ -46,7 +46,6 @@ export function fakeSockets() {
   class FakeSocket {
     sent = [];
     closed = false;
-    bufferedAmount = 0;
     #parser = new FrameParser();
 
     constructor(url, protocols) {

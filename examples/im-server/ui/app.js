@@ -6,11 +6,27 @@ import { Messenger } from "./messenger.js";
 import { randomKey } from "./outbox.js";
 import { workerClock } from "./clock.js";
 
-const storage = window.localStorage;
+const storage = openStorage();
 const api = new Api();
 const clock = workerClock("ticker.js");
 const root = document.getElementById("app");
 let messenger = null;
+
+// Where the browser forbids to keep anything, it is kept while the page lives.
+function openStorage() {
+  try {
+    window.localStorage.setItem("im.probe", "");
+    window.localStorage.removeItem("im.probe");
+    return window.localStorage;
+  } catch {
+    const items = new Map();
+    return {
+      getItem: (name) => items.get(name) ?? null,
+      setItem: (name, value) => void items.set(name, value),
+      removeItem: (name) => void items.delete(name),
+    };
+  }
+}
 
 // This browser's own place in each inbox: made once, kept for good.
 function deviceName() {

@@ -7,6 +7,9 @@ const SHOWN = new Set(["message", "member", "system"]);
 
 export const isShown = (message) => SHOWN.has(message.kind);
 
+// As the server counts: a change of something old, or of the members, is nothing new to read.
+const countsAsUnread = ({ kind }) => kind === "message" || kind === "system";
+
 export class Conversation {
   #me;
   #bySeq = new Map();
@@ -86,6 +89,8 @@ export class Conversation {
         since: known?.since ?? 0,
       });
     }
+    // What came while there was no connection is new to whoever has the conversation open.
+    if (this.loaded && snapshot.last_seq > this.lastSeq && snapshot.unread > 0) this.divider ??= this.myRead;
     if (snapshot.last_seq >= this.lastSeq) {
       this.lastSeq = snapshot.last_seq;
       this.unread = this.myRead >= snapshot.last_seq ? 0 : snapshot.unread;
@@ -109,7 +114,7 @@ export class Conversation {
     // To write is to have read, and it ends the typing.
     this.mark("read", message.from, message.seq);
     this.typing.delete(message.from);
-    if (isNew && message.from !== this.#me && message.kind === "message") this.unread += 1;
+    if (isNew && message.from !== this.#me && countsAsUnread(message)) this.unread += 1;
     return true;
   }
 
@@ -133,7 +138,7 @@ export class Conversation {
     const read = this.myRead;
     if (read >= this.lastSeq) return 0;
     if (this.firstSeq === null || this.firstSeq > read + 1) return Math.min(this.unread, this.lastSeq - read);
-    return this.messages.filter((one) => one.seq > read && one.from !== this.#me && one.kind === "message").length;
+    return this.messages.filter((one) => one.seq > read && one.from !== this.#me && countsAsUnread(one)).length;
   }
 
   /** `sent`, `delivered` or `read`, for a stored message of mine. */

@@ -22,6 +22,7 @@ export class Messenger {
   #chat;
   #details;
   #banner;
+  #panes;
   #open = null;
   #scheduled = false;
   #abort = new AbortController();
@@ -77,11 +78,13 @@ export class Messenger {
       onRetry: () => this.#session.retryNow(),
       onTakeBack: () => this.#session.takeBack(),
     });
+    this.#panes = h("div", { class: "panes" }, this.#list.element, this.#chat.element, this.#details.element);
     this.element = h(
       "div",
       { class: "messenger", "data-pane": "list", "data-testid": "messenger" },
+      h("h1", { class: "visually-hidden" }, "Messages"),
       this.#banner.element,
-      h("div", { class: "panes" }, this.#list.element, this.#chat.element, this.#details.element),
+      this.#panes,
       this.#banner.cover,
     );
   }
@@ -256,7 +259,12 @@ export class Messenger {
   #update() {
     const { unread, link } = this.#model;
     const open = this.#open;
-    if (open?.real && !open.loaded && !open.historyFailed && link.state === "connected") this.#session.open(open);
+    if (open?.real && !open.loaded && !open.historyFailed && link.state === "connected") {
+      // A reload opens the conversation before its unread count is known.
+      if (open.unread > 0) open.divider ??= open.myRead;
+      this.#session.open(open);
+    }
+    this.#panes.inert = link.takenOver;
     this.#banner.update();
     this.#chat.update();
     this.#details.update();

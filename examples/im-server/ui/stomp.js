@@ -87,11 +87,6 @@ export class StompClient {
     return this.state === "connected";
   }
 
-  /** Octets that the browser has not handed to the network yet. */
-  get bufferedAmount() {
-    return this.#socket?.bufferedAmount ?? 0;
-  }
-
   /** Connects, and keeps connected until `stop`. */
   start() {
     if (this.state === "idle" || this.state === "stopped") {

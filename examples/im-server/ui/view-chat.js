@@ -11,6 +11,8 @@ import { stateLabel, typingText } from "./view-list.js";
 const GROUP_MS = 5 * 60_000;
 // This near to the end counts as being there.
 const NEAR_END = 40;
+// So long the line before new messages is kept in sight while more of them come.
+const HOLD_MS = 3000;
 // Older messages are fetched before the person hits the top.
 const NEAR_START = 400;
 
@@ -31,6 +33,7 @@ export class ChatView {
   #empty;
   #atEnd = true;
   #placed = false;
+  #holdUntil = 0;
 
   constructor(model, options) {
     this.#model = model;
@@ -95,6 +98,7 @@ export class ChatView {
     this.#rows.replaceChildren();
     this.#atEnd = true;
     this.#placed = false;
+    this.#holdUntil = 0;
     if (!conversation) return;
     this.#log.setAttribute("aria-label", `Messages with ${conversation.title}`);
     this.#head.avatar.replaceChildren();
@@ -119,11 +123,13 @@ export class ChatView {
     const log = this.#log;
     const fromEnd = log.scrollHeight - log.scrollTop;
     const firstKey = this.#rows.querySelector("[data-seq]")?.dataset.seq;
+    const hadLine = Boolean(this.#line);
     reconcile(this.#rows, this.#describe(conversation, now));
+    if (!hadLine && this.#line) this.#holdUntil = now + HOLD_MS;
     const grewAbove = firstKey && this.#rows.querySelector("[data-seq]")?.dataset.seq !== firstKey;
 
     if (!this.#placed) this.#place(conversation);
-    else if (this.#atEnd) this.#toEnd(false);
+    else if (this.#atEnd) this.#follow(now);
     else if (grewAbove) log.scrollTop = log.scrollHeight - fromEnd;
     this.#afterScroll();
     // Only what comes from now on is read aloud, not the history.
@@ -215,7 +221,7 @@ export class ChatView {
     const named = conversation.kind === "group" && !mine;
     const key = message?.key ?? entry?.key ?? message?.id ?? `seq-${message.seq}`;
     const label = state && this.#stateTitle(conversation, message, state);
-    const name = named && h("p", { class: `sender ink-${hue(from)}` }, from);
+    const name = named && h("p", { class: `sender ink-${hue(from)}`, "aria-hidden": "true" }, from);
     const picture = named && avatar(from, { size: "tiny" });
     // A live region reads what is added: a change of state must not add the text again.
     const update = (element) => {
@@ -305,12 +311,26 @@ export class ChatView {
       return;
     }
     this.#placed = true;
-    const line = this.#rows.querySelector(".divider");
     this.#toEnd(false);
+    this.#backToLine();
+  }
+
+  // Keeps the end in sight as messages come; but nothing new goes by unseen while the tab is hidden, or while what was missed comes in.
+  #follow(now) {
+    this.#toEnd(false);
+    if (document.visibilityState === "hidden" || now < this.#holdUntil) this.#backToLine();
+  }
+
+  #backToLine() {
+    const line = this.#line;
     if (!line) return;
     const above = line.offsetTop - this.#log.clientHeight / 4;
     if (above < this.#log.scrollTop) this.#log.scrollTop = above;
     this.#atEnd = this.#isAtEnd();
+  }
+
+  get #line() {
+    return this.#rows.querySelector(".divider");
   }
 
   #isAtEnd() {
