@@ -14,7 +14,7 @@ const DOUBLING: usize = 64 * 1024;
 /// copied, into a buffer that holds nothing else and is given up with the frame.
 #[derive(Clone, Debug)]
 pub struct ChunkDecoder {
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     /// The beginning of a frame that is not complete. Empty while `chunk` is not.
     partial: Vec<u8>,
     /// What is left of the last piece.

@@ -107,7 +107,8 @@ impl Decoder {
             Found::Frame { head, body } => {
                 let command = self.scanner.command;
                 // EOLs behind CONNECT are tolerated, not a body.
-                let none = body == 0 || matches!(command, Command::Connect | Command::Stomp);
+                let is_connect = matches!(command, Command::Connect | Command::Stomp);
+                let none = body == 0 || (is_connect && self.scanner.version > Version::V1_0);
                 let body = if none {
                     Bytes::new()
                 } else {

@@ -115,7 +115,7 @@ impl Scanner {
                     Some(_) => self.stage = Stage::Command,
                 },
                 Stage::Command => {
-                    let Some(end) = self.line_end(data, self.limits.command)? else {
+                    let Some(end) = self.line_end(data, self.limits.command, self.seen)? else {
                         return Ok(Found::More);
                     };
                     self.command(data, end)?;
@@ -169,8 +169,14 @@ impl Scanner {
 
     /// Finds the LF that ends the current line, or refuses the line
     ///
-    /// On success `seen` is behind the LF.
-    fn line_end(&mut self, data: &[u8], limit: usize) -> Result<Option<usize>, DecodeError> {
+    /// On success `seen` is behind the LF. Where there is none, a NUL that came since `from` says that none
+    /// will come; otherwise NULs are left to the end of the head.
+    fn line_end(
+        &mut self,
+        data: &[u8],
+        limit: usize,
+        from: usize,
+    ) -> Result<Option<usize>, DecodeError> {
         let rest = data.get(self.seen..).unwrap_or_default();
         if let Some(length) = memchr(b'\n', rest) {
             self.count_examined(length + 1);
@@ -182,7 +188,8 @@ impl Scanner {
             return Ok(Some(end));
         }
         self.count_examined(rest.len());
-        let nul = memchr(0, rest).map(|at| self.seen + at);
+        let new = data.get(from..).unwrap_or_default();
+        let nul = memchr(0, new).map(|at| from + at);
         self.check_length(data, data.len(), limit, false)?;
         if let Some(nul) = nul {
             return Err(self.nul_in_head(data, nul));
@@ -246,8 +253,9 @@ impl Scanner {
 
     /// Takes header lines up to the blank one; gives the length of the head with it
     fn headers(&mut self, data: &[u8]) -> Result<Option<usize>, DecodeError> {
+        let from = self.seen;
         loop {
-            let Some(end) = self.line_end(data, self.limits.header_line)? else {
+            let Some(end) = self.line_end(data, self.limits.header_line, from)? else {
                 return Ok(None);
             };
             let line = self.strip(data.get(self.line..end).unwrap_or_default());
