@@ -55,14 +55,6 @@ impl tokio_util::codec::Encoder<Frame> for StompCodec {
     }
 }
 
-impl tokio_util::codec::Encoder<&Frame> for StompCodec {
-    type Error = CodecError;
-
-    fn encode(&mut self, frame: &Frame, dst: &mut BytesMut) -> Result<(), CodecError> {
-        Ok(encode(frame, self.version, dst)?)
-    }
-}
-
 /// What can go wrong with a [`StompCodec`]
 #[derive(Debug, Error)]
 #[non_exhaustive]

@@ -519,7 +519,7 @@ fn receipt_ids_are_unique() {
     assert_eq!(ids.len(), 100_000);
 }
 
-/// S10-ERR-11
+/// S10-ERR-11, S10-ERR-12: the session ends with ERROR, whether the server closes the connection or not
 #[test]
 fn an_error_fails_what_was_waited_for() {
     let mut play = Play::open(Version::V1_2);

@@ -292,7 +292,7 @@ fn texts_compare_and_share() {
     assert!(ByteStr::from_utf8(Bytes::from_static(b"\xFF")).is_err());
     let map = std::collections::HashMap::from([(text.clone(), 1)]);
     assert_eq!(map.get("é text"), Some(&1));
-    assert!(ByteStr::from_static("a") < ByteStr::from("b"));
+    assert!(ByteStr::from_static("a") < ByteStr::from_static("b"));
     assert_eq!(format!("{text} {text:?}"), "é text \"é text\"");
 }
 
