@@ -16,6 +16,8 @@ mod names;
 mod outgoing;
 mod pipeline;
 mod presence;
+#[cfg(feature = "rest")]
+mod rest;
 mod send;
 mod session;
 mod sessions;
@@ -44,6 +46,8 @@ pub use names::{
 };
 pub use pipeline::SendReceipt;
 pub use presence::Presence;
+#[cfg(feature = "rest")]
+pub use rest::{RestApi, websocket};
 pub use send::{SendKind, SendRequest, Sent};
 pub use store::{
     Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidMessageId, MAX_KEY_OCTETS, Marker,

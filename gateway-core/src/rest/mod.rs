@@ -1,0 +1,103 @@
+//! REST: the calls of docs/protocol.md below `/api/v1`, as an axum router.
+
+mod caller;
+mod conversations;
+mod groups;
+mod input;
+mod messages;
+mod problem;
+#[cfg(test)]
+mod tests;
+mod users;
+mod websocket;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+
+use crate::auth::{JwtAuthenticator, PasswordHasher};
+use crate::gateway::Gateway;
+use problem::Problem;
+
+pub use websocket::websocket;
+
+/// The longest JSON of a message, in octets: the largest STOMP body, with room for escapes.
+const MAX_MESSAGE_JSON: usize = 8 * 1024 * 1024;
+
+/// The longest JSON of any other call, in octets.
+const MAX_JSON: usize = 64 * 1024;
+
+/// REST: everything below `/api/v1`, for a gateway.
+///
+/// A request that belongs to no call gets a problem document (RFC 9457), too, so that the router can be
+/// merged into another one without a gap.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use gateway_core::{Gateway, JwtOptions, PasswordHasher, RestApi, TokenKey, websocket};
+/// use stomp_ws::OriginPolicy;
+///
+/// let gateway = Gateway::builder().build()?;
+/// let tokens = JwtOptions::new(TokenKey::new([7; 32])?, "chat", "chat").build();
+/// let router = RestApi::new(gateway.clone(), tokens)
+///     .sign_up(PasswordHasher::new())
+///     .router()
+///     .route("/ws", websocket(gateway, OriginPolicy::default()));
+/// # let _: axum::Router = router;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Serve it with [`ConnectInfo`](axum::extract::ConnectInfo) of a `SocketAddr` where the guessing of
+/// passwords shall be slowed down by address.
+#[derive(Clone, Debug)]
+#[must_use = "a RestApi does nothing until its router is served"]
+pub struct RestApi {
+    gateway: Gateway,
+    tokens: JwtAuthenticator,
+    hasher: Option<PasswordHasher>,
+}
+
+impl RestApi {
+    /// REST for `gateway`, which signs in with passwords and gives `tokens` for them.
+    ///
+    /// The gateway's authenticator must know `tokens`, or they are good for nothing.
+    pub const fn new(gateway: Gateway, tokens: JwtAuthenticator) -> Self {
+        Self { gateway, tokens, hasher: None }
+    }
+
+    /// Lets anybody make a user, with a password hashed by `hasher`. Default: nobody.
+    pub fn sign_up(mut self, hasher: PasswordHasher) -> Self {
+        self.hasher = Some(hasher);
+        self
+    }
+
+    /// The router.
+    pub fn router(self) -> Router {
+        let messages = Router::new()
+            .route("/messages", post(messages::send))
+            .layer(DefaultBodyLimit::max(MAX_MESSAGE_JSON));
+        let others = Router::new()
+            .route("/users", get(users::find).post(users::sign_up))
+            .route("/tokens", post(users::sign_in))
+            .route("/me", get(users::me))
+            .route("/conversations", get(conversations::list))
+            .route("/conversations/{id}/messages", get(conversations::history))
+            .route("/groups", post(groups::create))
+            .route("/groups/{group}", get(groups::show))
+            .route(
+                "/groups/{group}/members/{user}",
+                put(groups::add_member).delete(groups::remove_member),
+            )
+            .layer(DefaultBodyLimit::max(MAX_JSON));
+        let api = messages
+            .merge(others)
+            .fallback(|| async { Problem::not_found("there is no such call") })
+            .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+            .with_state(Arc::new(self));
+        Router::new().nest("/api/v1", api)
+    }
+}

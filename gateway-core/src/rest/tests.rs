@@ -1,0 +1,313 @@
+//! What REST answers, without a socket: requests go straight into the router.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::auth::{
+    AttemptLimiter, AuthenticatorChain, JwtOptions, PasswordAuthenticator, TokenKey,
+};
+use crate::clock::Clock;
+use crate::directory::{Directory, MemoryDirectory};
+use crate::names::UserName;
+
+struct Api {
+    router: Router,
+    tokens: JwtAuthenticator,
+}
+
+impl Api {
+    /// With alice, bob and mallory.
+    async fn new() -> Self {
+        let hasher = PasswordHasher::insecure_for_tests();
+        let key = TokenKey::new([7; 32]).expect("long enough");
+        let tokens = JwtOptions::new(key, "test", "test").build();
+        let directory: Arc<dyn Directory> = Arc::new(MemoryDirectory::new());
+        let limiter = Arc::new(AttemptLimiter::new(Clock::system()));
+        let passwords = PasswordAuthenticator::new(Arc::clone(&directory), hasher.clone(), limiter);
+        let authenticator = AuthenticatorChain::new().then(tokens.clone()).then(passwords);
+        let gateway = Gateway::builder()
+            .directory(directory)
+            .authenticator(Arc::new(authenticator))
+            .build()
+            .expect("a gateway");
+        let router = RestApi::new(gateway, tokens.clone()).sign_up(hasher).router();
+        let api = Self { router, tokens };
+        for name in ["alice", "bob", "mallory"] {
+            let account = json!({ "name": name, "password": "secret" });
+            let (status, _, body) = api.call("", "POST", "/users", Some(account)).await;
+            assert_eq!((status, body), (StatusCode::CREATED, json!({ "user": name })));
+        }
+        api
+    }
+
+    /// One call as this user; nobody for an empty name.
+    async fn call(
+        &self,
+        user: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, HeaderMap, Value) {
+        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        if !user.is_empty() {
+            let name = UserName::new(user).expect("a name");
+            let issued = self.tokens.issue(&name).expect("a token");
+            request =
+                request.header(header::AUTHORIZATION, format!("Bearer {}", issued.token.expose()));
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.raw(request.body(Body::from(body)).expect("a request")).await
+    }
+
+    async fn raw(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
+        let response = self.router.clone().oneshot(request).await.expect("infallible");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        let json = if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).expect("JSON")
+        };
+        (parts.status, parts.headers, json)
+    }
+
+    async fn send(&self, user: &str, body: Value) -> (StatusCode, Value) {
+        let (status, _, answer) = self.call(user, "POST", "/messages", Some(body)).await;
+        (status, answer)
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_receipted_and_in_both_histories() {
+    let api = Api::new().await;
+    let message = json!({"to": "/user/bob", "body": "hi", "in_reply_to": "m0", "kind": "reaction"});
+    let (status, receipt) = api.send("alice", message).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(receipt["conversation"], "direct:alice:bob");
+    assert_eq!((&receipt["seq"], &receipt["duplicate"]), (&json!(1), &json!(false)));
+    for user in ["alice", "bob"] {
+        let path = "/conversations/direct%3Aalice%3Abob/messages";
+        let (status, _, page) = api.call(user, "GET", path, None).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!((&page["first_seq"], &page["last_seq"]), (&json!(1), &json!(1)));
+        let message = &page["messages"][0];
+        assert_eq!(message["id"], receipt["message_id"]);
+        assert_eq!(message["timestamp"], receipt["timestamp"]);
+        assert_eq!((&message["from"], &message["body"]), (&json!("alice"), &json!("hi")));
+        assert_eq!(
+            (&message["kind"], &message["body_encoding"]),
+            (&json!("reaction"), &json!("utf8"))
+        );
+        assert_eq!(message["content_type"], "text/plain");
+        assert_eq!(message["headers"], json!({"in-reply-to": "m0"}));
+    }
+}
+
+#[tokio::test]
+async fn p4_the_key_may_stand_in_the_body_or_in_the_header() {
+    let api = Api::new().await;
+    let in_body = json!({"to": "/user/bob", "body": "hi", "idempotency_key": "k"});
+    let (_, first) = api.send("alice", in_body).await;
+    let token = api.tokens.issue(&UserName::new("alice").expect("a name")).expect("a token");
+    let with_header = |body: &str| {
+        Request::post("/api/v1/messages")
+            .header(header::AUTHORIZATION, format!("Bearer {}", token.token.expose()))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", "k")
+            .body(Body::from(body.to_owned()))
+            .expect("a request")
+    };
+    let (status, _, second) = api.raw(with_header(r#"{"to":"/user/bob","body":"hi"}"#)).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(second["message_id"], first["message_id"]);
+    assert_eq!((&second["seq"], &second["duplicate"]), (&first["seq"], &json!(true)));
+    let contradiction = r#"{"to":"/user/bob","body":"hi","idempotency_key":"other"}"#;
+    let (status, _, _) = api.raw(with_header(contradiction)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn history_comes_in_pages() {
+    let api = Api::new().await;
+    for number in 1..=10 {
+        api.send("alice", json!({"to": "/user/bob", "body": number.to_string()})).await;
+    }
+    for (query, expected) in [
+        ("", (1..=10).collect::<Vec<u64>>()),
+        ("?limit=3", vec![8, 9, 10]),
+        ("?limit=3&before=8", vec![5, 6, 7]),
+        ("?limit=3&after=0", vec![1, 2, 3]),
+        ("?limit=3&after=9", vec![10]),
+        ("?after=10", vec![]),
+    ] {
+        let path = format!("/conversations/direct:alice:bob/messages{query}");
+        let (_, _, page) = api.call("bob", "GET", &path, None).await;
+        let messages = page["messages"].as_array().expect("messages");
+        let seqs: Vec<u64> =
+            messages.iter().filter_map(|message| message["seq"].as_u64()).collect();
+        assert_eq!(seqs, expected, "{query}");
+        assert_eq!(page["last_seq"], 10);
+        assert!(page["epoch"].as_str().is_some_and(|epoch| !epoch.is_empty()));
+    }
+    for query in ["?limit=0", "?limit=201", "?limit=x", "?after=-1"] {
+        let path = format!("/conversations/direct:alice:bob/messages{query}");
+        let (status, _, problem) = api.call("bob", "GET", &path, None).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+        assert_eq!(problem["status"], 422);
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_conversations_says_what_is_unread_and_who_is_there() {
+    let api = Api::new().await;
+    let group = json!({"name": "ops", "members": ["bob"]});
+    let (status, _, made) = api.call("alice", "POST", "/groups", Some(group)).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(made["members"][0], json!({"user": "alice", "role": "owner"}));
+    api.send("alice", json!({"to": "/user/bob", "body": "one"})).await;
+    api.send("alice", json!({"to": "/user/bob", "body": "two"})).await;
+
+    let (_, _, list) = api.call("bob", "GET", "/conversations", None).await;
+    let list = list["conversations"].as_array().expect("a list");
+    assert_eq!(list.len(), 2);
+    let direct = &list[0];
+    assert_eq!((&direct["id"], &direct["kind"]), (&json!("direct:alice:bob"), &json!("direct")));
+    assert_eq!(
+        (&direct["destination"], &direct["title"]),
+        (&json!("/user/alice"), &json!("alice"))
+    );
+    assert_eq!((&direct["unread"], &direct["last_seq"]), (&json!(2), &json!(2)));
+    assert_eq!(direct["last_message"]["body"], "two");
+    let alice =
+        json!({"user": "alice", "role": "member", "read": 2, "delivered": 2, "online": false});
+    assert_eq!(direct["members"][0], alice);
+    assert_eq!(
+        (&list[1]["id"], &list[1]["destination"]),
+        (&json!("group:ops"), &json!("/group/ops"))
+    );
+}
+
+/// P8: who is no member cannot tell whether a conversation or group exists.
+#[tokio::test]
+async fn p8_a_stranger_cannot_tell_what_exists() {
+    let api = Api::new().await;
+    api.call("alice", "POST", "/groups", Some(json!({"name": "ops", "members": ["bob"]}))).await;
+    api.send("alice", json!({"to": "/user/bob", "body": "secret"})).await;
+    for (exists, does_not) in [
+        ("/conversations/group:ops/messages", "/conversations/group:none/messages"),
+        ("/conversations/direct:alice:bob/messages", "/conversations/direct:alice:carl/messages"),
+        ("/groups/ops", "/groups/none"),
+    ] {
+        let (status, _, one) = api.call("mallory", "GET", exists, None).await;
+        let (_, _, other) = api.call("mallory", "GET", does_not, None).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{exists}");
+        assert_eq!(one, other, "{exists}");
+    }
+    for (method, member) in [("PUT", "mallory"), ("DELETE", "bob")] {
+        let (status, _, one) =
+            api.call("mallory", method, &format!("/groups/ops/members/{member}"), None).await;
+        let (_, _, other) =
+            api.call("mallory", method, &format!("/groups/none/members/{member}"), None).await;
+        assert_eq!((status, one), (StatusCode::NOT_FOUND, other));
+    }
+}
+
+#[tokio::test]
+async fn members_are_managed_by_who_may() {
+    let api = Api::new().await;
+    api.call("alice", "POST", "/groups", Some(json!({"name": "ops", "members": ["bob"]}))).await;
+    let status = |user, method, member: &str| {
+        let path = format!("/groups/ops/members/{member}");
+        let api = &api;
+        async move { api.call(user, method, &path, None).await.0 }
+    };
+    assert_eq!(status("bob", "PUT", "mallory").await, StatusCode::FORBIDDEN);
+    assert_eq!(status("alice", "PUT", "nobody").await, StatusCode::NOT_FOUND);
+    assert_eq!(status("alice", "PUT", "mallory").await, StatusCode::NO_CONTENT);
+    assert_eq!(status("alice", "PUT", "mallory").await, StatusCode::NO_CONTENT, "again");
+    assert_eq!(status("mallory", "DELETE", "bob").await, StatusCode::FORBIDDEN);
+    assert_eq!(status("mallory", "DELETE", "mallory").await, StatusCode::NO_CONTENT, "leaving");
+    assert_eq!(status("mallory", "DELETE", "mallory").await, StatusCode::NOT_FOUND);
+    let (_, _, history) = api.call("bob", "GET", "/conversations/group:ops/messages", None).await;
+    let last = history["messages"].as_array().and_then(|messages| messages.last()).expect("one");
+    assert_eq!((&last["kind"], &last["from"]), (&json!("member"), &json!("mallory")));
+    let body: Value = serde_json::from_str(last["body"].as_str().expect("text")).expect("JSON");
+    assert_eq!(body, json!({"action": "left", "user": "mallory"}));
+}
+
+#[tokio::test]
+async fn signing_up_and_in() {
+    let api = Api::new().await;
+    let account = |password| Some(json!({"name": "dora", "password": password}));
+    assert_eq!(api.call("", "POST", "/users", account("sesame")).await.0, StatusCode::CREATED);
+    assert_eq!(api.call("", "POST", "/users", account("other")).await.0, StatusCode::CONFLICT);
+    let (status, headers, _) = api.call("", "POST", "/tokens", account("other")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(headers[header::WWW_AUTHENTICATE], "Bearer");
+    let (status, _, issued) = api.call("", "POST", "/tokens", account("sesame")).await;
+    assert_eq!((status, &issued["user"]), (StatusCode::OK, &json!("dora")));
+    let (status, _, me) = api.call("dora", "GET", "/me", None).await;
+    assert_eq!((status, me), (StatusCode::OK, json!({"user": "dora", "signup": true})));
+    // Whoever has a token cannot renew it for ever.
+    let token = issued["token"].as_str().expect("a token").to_owned();
+    let renewal = Some(json!({"name": "dora", "password": token}));
+    assert_eq!(api.call("", "POST", "/tokens", renewal).await.0, StatusCode::UNAUTHORIZED);
+
+    let basic = Request::get("/api/v1/me").header(header::AUTHORIZATION, "Basic ZG9yYTpzZXNhbWU=");
+    let (status, _, me) = api.raw(basic.body(Body::empty()).expect("a request")).await;
+    assert_eq!((status, &me["user"]), (StatusCode::OK, &json!("dora")));
+    let (_, _, found) = api.call("dora", "GET", "/users?q=d", None).await;
+    assert_eq!(found, json!({"users": ["dora"]}));
+}
+
+/// P9: whatever is wrong, the answer is a problem document that says what.
+#[tokio::test]
+async fn p9_every_refusal_is_a_problem_document() {
+    let api = Api::new().await;
+    let long_key = "k".repeat(129);
+    for (status, user, method, path, body) in [
+        (401, "", "GET", "/conversations", None),
+        (403, "alice", "POST", "/messages", Some(json!({"to": "/topic/news", "body": ""}))),
+        (403, "alice", "POST", "/messages", Some(json!({"to": "/user/nobody", "body": ""}))),
+        (404, "alice", "GET", "/nothing", None),
+        (404, "alice", "GET", "/conversations/nonsense/messages", None),
+        (405, "alice", "PATCH", "/me", None),
+        (409, "alice", "POST", "/users", Some(json!({"name": "bob", "password": "x"}))),
+        (422, "alice", "POST", "/messages", Some(json!({"to": "bob", "body": ""}))),
+        (422, "alice", "POST", "/messages", Some(json!({"body": ""}))),
+        (
+            422,
+            "alice",
+            "POST",
+            "/messages",
+            Some(json!({"to": "/user/bob", "body": "", "kind": "x"})),
+        ),
+        (
+            422,
+            "alice",
+            "POST",
+            "/messages",
+            Some(json!({"to": "/user/bob", "body": "", "idempotency_key": long_key})),
+        ),
+        (422, "alice", "POST", "/groups", Some(json!({"name": "ops", "members": ["nobody"]}))),
+        (422, "alice", "POST", "/groups", Some(json!({"name": "a/b"}))),
+        (422, "", "POST", "/users", Some(json!({"name": "topic", "password": "x"}))),
+        (422, "", "POST", "/users", Some(json!({"name": "dora", "password": ""}))),
+    ] {
+        let (got, headers, problem) = api.call(user, method, path, body).await;
+        assert_eq!(got.as_u16(), status, "{method} {path}: {problem}");
+        assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json", "{path}");
+        assert_eq!(problem["status"], status, "{path}");
+        for part in ["title", "detail"] {
+            assert!(problem[part].as_str().is_some_and(|text| !text.is_empty()), "{part}: {path}");
+        }
+    }
+}
