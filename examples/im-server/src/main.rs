@@ -1,10 +1,44 @@
-//! An instant-messaging server, assembled from the gateway crates.
+//! An instant-messaging server: the gateway crates, assembled, with a web chat.
+//!
+//! `im-server --help` lists what can be set.
 
 mod data_dir;
+mod http;
 mod options;
 mod page;
+mod server;
 
-fn main() {
-    let options = options::Options::from_process();
-    let _ = (data_dir::DataDir::open(&options.data), page::router());
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use options::Options;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::from_process();
+    let filter = EnvFilter::builder()
+        .with_env_var("IM_LOG")
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env();
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(error) => return failure(&format_args!("IM_LOG is no log filter: {error}")),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match server::run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(&error),
+    }
+}
+
+fn failure(reason: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("im-server: {reason}");
+    ExitCode::FAILURE
 }

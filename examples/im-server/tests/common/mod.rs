@@ -1,8 +1,9 @@
 //! What the end-to-end tests share: the server as a child process, and clients that share no code
 //! with it.
 
-// Each test binary uses its own part of this.
-#![allow(dead_code)]
+// Each test binary uses its own part of this, and none is a library.
+#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::expect_used, clippy::panic)]
 
 pub mod http;
 pub mod server;

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,8 +41,7 @@ impl Server {
         for user in USERS {
             all.extend(["--user".to_owned(), format!("{user}:{}", password(user))]);
         }
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, http, stomp) = spawn(&all, folder.path(), any, any);
+        let (child, http, stomp) = spawn(&all, folder.path(), free_address(), free_address());
         Self { child, arguments: all, folder, http, stomp }
     }
 
@@ -112,13 +112,7 @@ impl Server {
     }
 
     /// One REST call below `/api/v1`; an empty token signs in nobody. Gives status and JSON.
-    pub fn api(
-        &self,
-        token: &str,
-        method: &str,
-        path: &str,
-        body: Option<&Value>,
-    ) -> (u16, Value) {
+    pub fn api(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let authorization = format!("Bearer {token}");
         let mut headers = vec![("content-type", "application/json")];
         if !token.is_empty() {
@@ -148,6 +142,21 @@ impl Drop for Server {
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
             eprintln!("--- end of the server's log ---\n{}", tail.join("\n"));
+        }
+    }
+}
+
+/// An address that nobody listens on, with a port outside of the range from which systems take those
+/// of outgoing connections: a server that is started again must find its port free.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let start = u16::try_from(std::process::id() % 9973).expect("below 9973");
+        let port = 20_000 + start.wrapping_mul(7).wrapping_add(step) % 10_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
         }
     }
 }

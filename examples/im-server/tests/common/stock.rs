@@ -17,11 +17,11 @@ use super::server::{Server, password};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Library {
     /// @stomp/stompjs in Node, over WebSocket.
-    StompJs,
+    JavaScript,
     /// stomp.py over WebSocket.
-    StompPyWs,
+    PythonWs,
     /// stomp.py over TCP.
-    StompPyTcp,
+    PythonTcp,
 }
 
 /// One event of a driver.
@@ -58,12 +58,12 @@ impl Stock {
     pub fn start(library: Library) -> Self {
         let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
         let mut command = match library {
-            Library::StompJs => {
+            Library::JavaScript => {
                 let mut node = Command::new("node");
                 node.arg(clients.join("stompjs.mjs")).arg(tools("node"));
                 node
             }
-            Library::StompPyWs | Library::StompPyTcp => {
+            Library::PythonWs | Library::PythonTcp => {
                 let mut python = Command::new(tools("python/bin/python"));
                 python.arg(clients.join("stomp_py.py"));
                 python
@@ -104,7 +104,7 @@ impl Stock {
         user: &str,
         device: &str,
     ) -> Self {
-        Self::sign_in_with(library, version, server, user, device, json!({}))
+        Self::sign_in_with(library, version, server, user, device, &json!({}))
     }
 
     /// [`sign_in`](Self::sign_in) with further fields of the `connect` command.
@@ -114,13 +114,13 @@ impl Stock {
         server: &Server,
         user: &str,
         device: &str,
-        fields: Value,
+        fields: &Value,
     ) -> Self {
         let mut client = Self::start(library);
         let mut connect = json!({
             "op": "connect",
             "url": match library {
-                Library::StompPyTcp => server.tcp_url(),
+                Library::PythonTcp => server.tcp_url(),
                 _ => server.ws_url(),
             },
             "version": version,

@@ -52,26 +52,16 @@ impl Wire {
     pub fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connect");
         stream.set_nodelay(true).expect("nodelay");
+        Self::over(stream)
+    }
+
+    fn over(stream: TcpStream) -> Self {
         Self { stream, input: Vec::new(), aside: VecDeque::new(), receipts: 0 }
     }
 
     /// Signs in a user of the test server, as this device.
     pub fn sign_in(server: &Server, user: &str, device: &str) -> Self {
-        let mut wire = Self::open(server.stomp);
-        wire.frame(
-            "CONNECT",
-            &[
-                ("accept-version", "1.2"),
-                ("host", "localhost"),
-                ("login", user),
-                ("passcode", &password(user)),
-                ("device", device),
-            ],
-            "",
-        );
-        let connected = wire.wait(|frame| frame.command == "CONNECTED");
-        assert_eq!(connected.header("user-name"), user);
-        wire
+        Self::try_sign_in(server.stomp, user, device).expect("the server is there")
     }
 
     /// Signs in and subscribes to `/inbox` as subscription `inbox`, client-individual.
@@ -142,6 +132,16 @@ impl Wire {
         self.wait(|frame| frame.command == "MESSAGE")
     }
 
+    /// The next MESSAGE that a person wrote (not one about members).
+    pub fn chat_message(&mut self) -> Frame {
+        loop {
+            let message = self.message();
+            if message.header("kind") == "message" {
+                return message;
+            }
+        }
+    }
+
     /// The next MESSAGE of a subscription.
     pub fn message_of(&mut self, subscription: &str) -> Frame {
         self.wait(|frame| {
@@ -181,6 +181,22 @@ impl Wire {
         error
     }
 
+    /// The MESSAGEs that had come, or come before the server answers one more frame. The server may
+    /// end the connection instead.
+    pub fn try_messages(&mut self) -> Vec<Frame> {
+        self.try_raw(&encode("BEGIN", &[("transaction", "t"), ("receipt", "barrier")], b""));
+        let deadline = Instant::now() + PATIENCE;
+        let mut messages: Vec<Frame> = self.aside.drain(..).collect();
+        while let Some(frame) = self.read_frame(deadline) {
+            if frame.command == "RECEIPT" && frame.find("receipt-id") == Some("barrier") {
+                break;
+            }
+            messages.push(frame);
+        }
+        messages.retain(|frame| frame.command == "MESSAGE");
+        messages
+    }
+
     fn wait(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
         if let Some(position) = self.aside.iter().position(&wanted) {
             return self.aside.remove(position).expect("just found");
@@ -202,28 +218,89 @@ impl Wire {
 
     /// The next frame, or `None` at the end of the connection.
     fn read_frame(&mut self, deadline: Instant) -> Option<Frame> {
+        match self.poll(deadline) {
+            Ok(Some(frame)) => Some(frame),
+            Ok(None) => panic!("nothing came; aside: {:?}", self.aside),
+            Err(Lost) => None,
+        }
+    }
+
+    /// The next frame, or `None` if there was none until then. Knows nothing of frames kept aside.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`] at the end of the connection.
+    pub fn poll(&mut self, deadline: Instant) -> Result<Option<Frame>, Lost> {
         loop {
             let beats = self.input.iter().take_while(|&&octet| octet == b'\n').count();
             self.input.drain(..beats);
             if let Some((frame, length)) = decode(&self.input) {
                 self.input.drain(..length);
-                return Some(frame);
+                return Ok(Some(frame));
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "nothing came; aside: {:?}", self.aside);
-            self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).expect("timeout");
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let left = left.max(Duration::from_millis(1));
+            self.stream.set_read_timeout(Some(left)).expect("timeout");
             let mut chunk = [0; 64 * 1024];
             match self.stream.read(&mut chunk) {
-                Ok(0) => return None,
+                Ok(0) => return Err(Lost),
                 Ok(length) => self.input.extend_from_slice(&chunk[..length]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) => panic!("read: {error}"),
+                Err(_) => return Err(Lost),
             }
         }
     }
+
+    /// Writes a frame to a server that may be gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`] if it is.
+    pub fn try_frame(
+        &mut self,
+        command: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<(), Lost> {
+        self.stream.write_all(&encode(command, headers, body.as_bytes())).map_err(|_| Lost)
+    }
+
+    /// Signs in at a server that may be gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`] if it is, or goes before it has answered.
+    pub fn try_sign_in(address: SocketAddr, user: &str, device: &str) -> Result<Self, Lost> {
+        let stream = TcpStream::connect(address).map_err(|_| Lost)?;
+        stream.set_nodelay(true).map_err(|_| Lost)?;
+        let mut wire = Self::over(stream);
+        let passcode = password(user);
+        let headers = [
+            ("accept-version", "1.2"),
+            ("host", "localhost"),
+            ("login", user),
+            ("passcode", passcode.as_str()),
+            ("device", device),
+        ];
+        wire.try_frame("CONNECT", &headers, "")?;
+        match wire.poll(Instant::now() + PATIENCE)? {
+            Some(frame) if frame.command == "CONNECTED" => {
+                assert_eq!(frame.header("user-name"), user);
+                Ok(wire)
+            }
+            Some(frame) if frame.find("retry") == Some("true") => Err(Lost),
+            other => panic!("no CONNECTED: {other:?}"),
+        }
+    }
 }
+
+/// The connection has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost;
 
 /// A frame as STOMP 1.2 writes it.
 pub fn encode(command: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {

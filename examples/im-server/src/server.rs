@@ -1,0 +1,234 @@
+//! Puts the crates together and runs the result.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use gateway_core::{
+    AttemptLimiter, AuthenticatorChain, Clock, Directory, Gateway, GatewayError, JwtAuthenticator,
+    JwtOptions, MemoryDirectory, MemoryStore, MessageStore, NameError, PasswordAuthenticator,
+    PasswordError, PasswordHasher, RestApi, Secret, SqliteStore, StoreError, TokenKey, UserName,
+    websocket,
+};
+use mq_bridge::{Broker, BrokerError, Embedded, EmbeddedConfig, Memory};
+use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::data_dir::{DataDir, DataDirError};
+use crate::options::{BrokerKind, NewUser, Options, StoreKind};
+use crate::{http, page};
+
+/// How long open connections may take to end, once the server was asked to.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Why the server did not start. The texts say what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(
+        "cannot listen on {address}: {source}; end the program that uses this address, or choose \
+         another one with {flag} (port 0 picks a free one)"
+    )]
+    Listen { flag: &'static str, address: SocketAddr, source: io::Error },
+    #[error("cannot open the message store: {0}")]
+    Store(#[from] StoreError),
+    #[error("cannot open the message queue: {0}")]
+    Broker(#[from] BrokerError),
+    #[error("cannot read or make the key for tokens, {}: {source}", path.display())]
+    TokenKey { path: PathBuf, source: io::Error },
+    #[error("--allow-origin: {0}")]
+    Origin(#[from] InvalidOrigin),
+    #[error("--user: {0}")]
+    UserName(#[from] NameError),
+    #[error("--user: {0}")]
+    Password(#[from] PasswordError),
+    #[error("cannot make a user: {0}")]
+    MakeUser(#[from] GatewayError),
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Runs the server until it is asked to end.
+pub(crate) async fn run(options: Options) -> Result<(), StartError> {
+    let mut origins = OriginPolicy::same_origin();
+    for origin in &options.allow_origins {
+        origins = origins.allow(origin)?;
+    }
+    let data = DataDir::open(&options.data)?;
+    let http_listener = listen("--http", options.http).await?;
+    let stomp_listener = listen("--stomp", options.stomp).await?;
+
+    let hasher = PasswordHasher::new();
+    let tokens = tokens(data.path())?;
+    let gateway = assemble(&options, data.path(), &hasher, &tokens).await?;
+    for user in &options.users {
+        make_user(&gateway, &hasher, user).await?;
+    }
+
+    let mut rest = RestApi::new(gateway.clone(), tokens);
+    if !options.no_signup {
+        rest = rest.sign_up(hasher);
+    }
+    let router: Router =
+        rest.router().route("/ws", websocket(gateway.clone(), origins)).merge(page::router());
+
+    let ended = end_signal().map_err(StartError::Signals)?;
+    announce(&http_listener, &stomp_listener, data.path());
+    let acceptor = TcpAcceptor::new(stomp_listener, gateway.settings().transport);
+    let stomp = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.serve_tcp(acceptor).await }
+    });
+    let http = tokio::spawn(http::serve(http_listener, router, ended.clone()));
+
+    ended.cancelled().await;
+    tracing::info!("ending");
+    let drained = tokio::time::timeout(DRAIN, async {
+        gateway.shutdown().await;
+        let _ = tokio::join!(stomp, http);
+    });
+    if drained.await.is_err() {
+        tracing::warn!("connections that did not end in time were cut off");
+    }
+    Ok(())
+}
+
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| StartError::Listen { flag, address, source })
+}
+
+/// The authority of the tokens: its key stays in the data folder, so that tokens outlive the process.
+fn tokens(data: &Path) -> Result<JwtAuthenticator, StartError> {
+    let path = data.join("token.key");
+    let key =
+        TokenKey::load_or_create(&path).map_err(|source| StartError::TokenKey { path, source })?;
+    Ok(JwtOptions::new(key, "im-server", "im-server").build())
+}
+
+async fn assemble(
+    options: &Options,
+    data: &Path,
+    hasher: &PasswordHasher,
+    tokens: &JwtAuthenticator,
+) -> Result<Gateway, StartError> {
+    let (store, directory): (Arc<dyn MessageStore>, Arc<dyn Directory>) = match options.store {
+        StoreKind::Memory => (Arc::new(MemoryStore::new()), Arc::new(MemoryDirectory::new())),
+        StoreKind::Sqlite => {
+            let store = Arc::new(SqliteStore::open(data.join("store.db"))?);
+            (store.clone(), store)
+        }
+    };
+    let broker: Arc<dyn Broker> = match options.broker {
+        BrokerKind::Memory => Arc::new(Memory::default()),
+        BrokerKind::Embedded => {
+            Arc::new(Embedded::open(EmbeddedConfig::new(data.join("queue.db"))).await?)
+        }
+    };
+    let passwords = PasswordAuthenticator::new(
+        directory.clone(),
+        hasher.clone(),
+        Arc::new(AttemptLimiter::new(Clock::system())),
+    );
+    // Tokens first: looking at one costs far less than hashing a password.
+    let authenticator = AuthenticatorChain::new().then(tokens.clone()).then(passwords);
+    Ok(Gateway::builder()
+        .broker(broker)
+        .store(store)
+        .directory(directory)
+        .authenticator(Arc::new(authenticator))
+        .open(options.open)
+        .server_name(concat!("im-server/", env!("CARGO_PKG_VERSION")))
+        .build()?)
+}
+
+/// Makes a user unless there is one of this name, who keeps the password he has.
+async fn make_user(
+    gateway: &Gateway,
+    hasher: &PasswordHasher,
+    user: &NewUser,
+) -> Result<(), StartError> {
+    let name = UserName::new(&user.name)?;
+    let exists = gateway.directory().user_exists(&name).await;
+    if exists.map_err(GatewayError::from)? {
+        return Ok(());
+    }
+    let hash = hasher.hash(&Secret::new(user.password.as_str())).await?;
+    gateway.create_user(&name, Some(&hash)).await?;
+    tracing::info!(user = %name, "made a user");
+    Ok(())
+}
+
+/// Tells, on standard output, where everything is. Scripts wait for this.
+fn announce(http: &TcpListener, stomp: &TcpListener, data: &Path) {
+    let shown = |listener: &TcpListener| {
+        listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+    };
+    let (http, stomp, data) = (shown(http), shown(stomp), data.display());
+    let text = format!(
+        "im-server ready\n  web chat   http://{http}/\n  websocket  ws://{http}/ws\n  \
+         stomp      {stomp}\n  data       {data}\n"
+    );
+    let mut output = io::stdout().lock();
+    if let Err(error) = output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        tracing::debug!(%error, "nobody reads the standard output");
+    }
+}
+
+/// Cancelled at the first SIGINT or SIGTERM; a second one ends the process at once.
+fn end_signal() -> io::Result<CancellationToken> {
+    let ended = CancellationToken::new();
+    let end = ended.clone();
+    let mut signals = Signals::new()?;
+    tokio::spawn(async move {
+        signals.next().await;
+        end.cancel();
+        signals.next().await;
+        tracing::warn!("ending at once");
+        std::process::exit(1);
+    });
+    Ok(ended)
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
