@@ -124,7 +124,7 @@ export class ChatView {
     const fromEnd = log.scrollHeight - log.scrollTop;
     const firstKey = this.#rows.querySelector("[data-seq]")?.dataset.seq;
     const hadLine = Boolean(this.#line);
-    reconcile(this.#rows, this.#describe(conversation, now));
+    this.#draw(this.#describe(conversation, now));
     if (!hadLine && this.#line) this.#holdUntil = now + HOLD_MS;
     const grewAbove = firstKey && this.#rows.querySelector("[data-seq]")?.dataset.seq !== firstKey;
 
@@ -179,6 +179,20 @@ export class ChatView {
 
   // --- rows ---
 
+  // The rows of a day share a section: its name, which sticks to the top, leaves together with it.
+  #draw(rows) {
+    const days = [];
+    for (const row of rows) {
+      if (days.length === 0 || row.startsDay) days.push({ key: row.startsDay ?? "start", rows: [] });
+      days.at(-1).rows.push(row);
+    }
+    reconcile(
+      this.#rows,
+      days.map(({ key }) => ({ key, signature: "", render: () => h("div", { class: "day-rows" }) })),
+    );
+    days.forEach((day, i) => reconcile(this.#rows.children[i], day.rows));
+  }
+
   #describe(conversation, now) {
     const rows = [];
     const { messages } = conversation;
@@ -187,12 +201,11 @@ export class ChatView {
     if (!conversation.real || (conversation.complete && messages.length === 0)) {
       if (this.#model.outbox.of(conversation.id).length === 0) rows.push(greetingRow(conversation));
     }
-    const items = messages.filter(isShown).map((message) => ({ message, time: message.timestamp, from: message.from }));
-    for (const entry of this.#model.outbox.of(conversation.id)) {
-      // This machine's clock may be behind the server's.
-      const time = Math.max(entry.created, items.at(-1)?.time ?? 0);
-      items.push({ entry, time, from: this.#model.me });
-    }
+    const items = [];
+    // The order is that of seq: a clock that was set back, or this machine's being behind, must not begin an old day again.
+    const push = (item, time) => items.push({ ...item, time: Math.max(time, items.at(-1)?.time ?? 0) });
+    for (const message of messages.filter(isShown)) push({ message, from: message.from }, message.timestamp);
+    for (const entry of this.#model.outbox.of(conversation.id)) push({ entry, from: this.#model.me }, entry.created);
     let divided = conversation.divider === null;
     items.forEach((item, i) => {
       const before = items[i - 1];
@@ -384,7 +397,7 @@ function textOf(body) {
 function dayRow(time, now) {
   const name = dayName(time, now);
   const day = new Date(time).toDateString();
-  return { key: `d ${day}`, signature: name, render: () => h("h3", { class: "day" }, h("span", {}, name)) };
+  return { key: `d ${day}`, startsDay: day, signature: name, render: () => h("h3", { class: "day" }, h("span", {}, name)) };
 }
 
 const dividerRow = () => ({
