@@ -123,6 +123,8 @@ async fn users_are_found_by_the_start_of_their_names(harness: Any<'_>) -> Outcom
         ("a", 100, &["a", "a_b", "al", "alice", "axb"]),
         ("a", 2, &["a", "a_b"]),
         ("a_", 100, &["a_b"]),
+        ("b", 100, &["bob"]),
+        ("A", 100, &["Al"]),
         ("alice", 100, &["alice"]),
         ("alicex", 100, &[]),
         ("%", 100, &[]),

@@ -1,4 +1,4 @@
-//! Conformance suites for [`MessageStore`] and [`Directory`](crate::Directory) backends.
+//! Conformance suites for [`MessageStore`](crate::MessageStore) and [`Directory`](crate::Directory) backends.
 //!
 //! A backend passes when every check of its suite passes. One macro per suite makes a test of each check:
 //!

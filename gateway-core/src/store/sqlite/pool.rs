@@ -13,13 +13,13 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub(super) struct Pool {
     path: PathBuf,
-    free: Semaphore,
+    free: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Pool {
     pub(super) fn new(path: PathBuf, size: usize) -> Self {
-        Self { path, free: Semaphore::new(size.max(1)), idle: Mutex::default() }
+        Self { path, free: Arc::new(Semaphore::new(size.max(1))), idle: Mutex::default() }
     }
 
     /// Runs `read` on one snapshot of the database
@@ -29,11 +29,14 @@ impl Pool {
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let pool = Arc::clone(self);
-        let _permit = self.free.acquire().await.map_err(|_| StoreError::Closed)?;
+        let permit = Arc::clone(&self.free).acquire_owned().await;
+        let permit = permit.map_err(|_| StoreError::Closed)?;
         let reading = tokio::task::spawn_blocking(move || {
             let mut connection = pool.take()?;
             let answer = connection.transaction().and_then(|snapshot| read(&snapshot))?;
             pool.give_back(connection);
+            // Held here, not by the caller: a caller that goes away does not end the reading.
+            drop(permit);
             Ok(answer)
         });
         match reading.await {

@@ -55,6 +55,8 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // In pages, so 16 MiB: a longer log means fewer stops to move it into the file, and a longer start after a crash.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     // After a burst the log gives its space back.
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     Ok(connection)
