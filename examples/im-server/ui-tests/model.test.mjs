@@ -286,3 +286,12 @@ test("members who come and go are nothing to read", () => {
   model.addMessage(message(1, "bob", { conversation: GROUP, kind: "member", body: JSON.stringify({ action: "added", user: ME }) }));
   assert.equal(model.unread, 0);
 });
+
+test("without a connection nobody is known to be there", () => {
+  const model = newModel();
+  model.setPresence("bob", true, null);
+  assert.equal(model.isOnline("bob"), false);
+  model.link.state = "connected";
+  assert.equal(model.isOnline("bob"), true);
+  assert.equal(model.isOnline(ME), true);
+});

@@ -70,8 +70,13 @@ export class Model {
     this.presence.set(user, { online, lastSeen: lastSeen ?? this.presence.get(user)?.lastSeen ?? null });
   }
 
+  get connected() {
+    return this.link.state === "connected";
+  }
+
+  /** Without a connection nobody is known to be there. */
   isOnline(user) {
-    return user === this.me ? this.link.state === "connected" : Boolean(this.presence.get(user)?.online);
+    return this.connected && (user === this.me || Boolean(this.presence.get(user)?.online));
   }
 
   /** What the list shows, the latest first. */

@@ -155,6 +155,7 @@ export class Session {
     if (state !== "connected") {
       this.#watched.clear();
       this.#lastTyping.clear();
+      for (const { typing } of this.#model.conversations.values()) typing.clear();
     }
     this.#changed();
   }

@@ -167,6 +167,7 @@ export class ChatView {
 
   #stateText(conversation, now) {
     const { peer } = conversation;
+    if (!this.#model.connected && peer !== null) return "";
     if (peer !== null) {
       const known = this.#model.presence.get(peer);
       if (known?.online) return "online";
@@ -174,7 +175,8 @@ export class ChatView {
     }
     const names = [...conversation.members.keys()];
     const online = names.filter((user) => this.#model.isOnline(user)).length;
-    return `${names.length} ${names.length === 1 ? "member" : "members"}, ${online} online`;
+    const members = `${names.length} ${names.length === 1 ? "member" : "members"}`;
+    return this.#model.connected ? `${members}, ${online} online` : members;
   }
 
   // --- rows ---

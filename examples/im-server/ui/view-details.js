@@ -171,6 +171,7 @@ export class DetailsView {
   }
 
   #personState(user, now) {
+    if (!this.#model.connected) return "";
     if (this.#model.isOnline(user)) return "online";
     const seen = this.#model.presence.get(user)?.lastSeen;
     return seen ? lastSeen(seen, now) : "offline";

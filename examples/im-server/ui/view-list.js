@@ -67,7 +67,7 @@ export class ListView {
 
   update(openId, now = Date.now()) {
     const model = this.#model;
-    setText(this.#self, model.link.state === "connected" ? "online" : "offline");
+    setText(this.#self, model.connected ? "online" : "offline");
     const text = this.#text;
     const found = model.listed.filter(({ title }) => title.toLocaleLowerCase().includes(text));
     const rows = found.map((conversation) => this.#conversationRow(conversation, openId, now));
