@@ -26,8 +26,9 @@ mod store;
 pub mod testkit;
 
 pub use auth::{
-    AttemptLimiter, AuthError, Authenticator, AuthenticatorChain, Credentials, MAX_PASSWORD_OCTETS,
-    PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher, Principal, Secret,
+    AttemptLimiter, AuthError, Authenticator, AuthenticatorChain, Credentials, KnownUsers,
+    MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,
+    Principal, Secret,
 };
 #[cfg(feature = "jwt")]
 pub use auth::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey};

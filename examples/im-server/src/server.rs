@@ -9,9 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use gateway_core::{
     AttemptLimiter, AuthenticatorChain, Clock, Directory, Gateway, GatewayError, JwtAuthenticator,
-    JwtOptions, MemoryDirectory, MemoryStore, MessageStore, NameError, PasswordAuthenticator,
-    PasswordError, PasswordHasher, RestApi, Secret, SqliteStore, StoreError, TokenKey, UserName,
-    websocket,
+    JwtOptions, KnownUsers, MemoryDirectory, MemoryStore, MessageStore, NameError,
+    PasswordAuthenticator, PasswordError, PasswordHasher, RestApi, Secret, SqliteStore, StoreError,
+    TokenKey, UserName, websocket,
 };
 use mq_bridge::{Broker, BrokerError, Embedded, EmbeddedConfig, Memory};
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
@@ -135,8 +135,10 @@ async fn assemble(
         hasher.clone(),
         Arc::new(AttemptLimiter::new(Clock::system())),
     );
+    // A token may be older than the directory, whose users may be gone with the memory.
+    let tokens = KnownUsers::new(tokens.clone(), directory.clone());
     // Tokens first: looking at one costs far less than hashing a password.
-    let authenticator = AuthenticatorChain::new().then(tokens.clone()).then(passwords);
+    let authenticator = AuthenticatorChain::new().then(tokens).then(passwords);
     Ok(Gateway::builder()
         .broker(broker)
         .store(store)

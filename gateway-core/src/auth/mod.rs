@@ -5,6 +5,7 @@ mod credentials;
 mod error;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod known;
 mod limiter;
 mod password;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use credentials::{Credentials, Secret};
 pub use error::AuthError;
 #[cfg(feature = "jwt")]
 pub use jwt::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey};
+pub use known::KnownUsers;
 pub use limiter::AttemptLimiter;
 pub use password::{
     MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,

@@ -179,6 +179,22 @@ async fn the_first_of_a_chain_that_knows_the_credentials_decides() {
     assert_eq!(refused.authenticate(&credentials).await, Err(AuthError::Failed));
 }
 
+/// V-29: credentials do not outlive their user.
+#[tokio::test]
+async fn a_user_whom_the_directory_does_not_know_is_not_let_in() {
+    let door = Door::quick().await;
+    let credentials = Credentials::connect(None, "y");
+    for (found, wanted) in [
+        (Ok(Some(Principal::new(user("bob")))), Ok(Some(Principal::new(user("bob"))))),
+        (Ok(Some(Principal::new(user("ghost")))), Err(AuthError::Failed)),
+        (Ok(None), Ok(None)),
+        (Err(AuthError::Failed), Err(AuthError::Failed)),
+    ] {
+        let known = KnownUsers::new(Fixed(found), door.directory.clone());
+        assert_eq!(known.authenticate(&credentials).await, wanted);
+    }
+}
+
 #[cfg(feature = "jwt")]
 mod jwt {
     use base64::Engine as _;
