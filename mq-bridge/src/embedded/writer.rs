@@ -14,7 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::local::{Counters, Entry, FetchWindow, Group, Retention, Settings, Stored, read, write};
+use crate::local::{
+    Counters, Entry, FetchWindow, Group, Promise, Retention, Settings, Stored, Wakers, read, write,
+};
 use crate::{
     BrokerError, DeadLetterReason, Declaration, DeclarationKind, EndReason, Health, Source,
 };
@@ -254,9 +256,12 @@ impl Writer {
             tracing::info!("the message queue can write again");
             self.shared.set_health(Health::Up);
         }
+        let mut wakers = Wakers::default();
         for effect in batch.effects {
-            self.take_effect(effect);
+            self.take_effect(effect, &mut wakers);
         }
+        // Once all of it is there, so that a consumer finds it in one batch.
+        wakers.wake();
         for op in ops {
             if let Op::Publish { routed, cost, .. } = &op {
                 routed.iter().for_each(Routed::hand_to_live);
@@ -267,17 +272,17 @@ impl Writer {
         }
     }
 
-    fn take_effect(&mut self, effect: Effect) {
+    fn take_effect(&mut self, effect: Effect, wakers: &mut Wakers) {
         match effect {
             Effect::Stored { group, entry, .. } => {
-                if let Some(unwanted) = group.stored(entry) {
+                if let Some(unwanted) = group.stored(entry, wakers) {
                     let counts = vec![(unwanted.id, 0)];
                     self.deferred.push(Op::Recount { group, counts });
                 }
             }
             Effect::Shrunk { group, count } => group.sub_depth(count),
             Effect::Fetched { group, window, entries, more } => {
-                let counts = group.fetched(window, entries, more);
+                let counts = group.fetched(window, entries, more, wakers);
                 if !counts.is_empty() {
                     self.deferred.push(Op::Recount { group, counts });
                 }
@@ -387,28 +392,28 @@ impl Batch {
     }
 
     fn publish(&mut self, connection: &Connection, routed: &Routed) -> rusqlite::Result<()> {
-        // A group that was deleted since the call takes nothing.
-        let alive = |group: &Group| !self.deleted.contains(&group.id) && !group.is_deleted();
-        let places: Vec<_> =
-            routed.matched.groups.iter().filter(|(group, _)| alive(group)).collect();
-        if places.is_empty() {
-            return Ok(());
-        }
         let publish = &routed.publish;
+        let message = &publish.message;
+        let cost = message.cost();
         let stored = Arc::new(Stored {
-            message: publish.message.clone(),
+            message: message.clone(),
             redelivered: publish.redelivered,
             _charge: None,
         });
         let message_id = self.next_message;
-        self.next_message += 1;
-        store::insert_message(connection, message_id, &stored, &publish.targets, places.len())?;
-        let cost = publish.message.cost();
-        for (group, index) in places {
+        let mut rows = Vec::with_capacity(routed.matched.groups.len());
+        for (group, index) in &routed.matched.groups {
             let Some(target) = publish.targets.get(*index) else { continue };
+            // A group that was deleted since the call takes nothing.
+            if self.deleted.contains(&group.id) {
+                continue;
+            }
+            let promised = match group.promise(cost) {
+                Promise::Gone => continue,
+                promise => promise == Promise::Made,
+            };
             let id = self.next_entry;
             self.next_entry += 1;
-            let promised = group.promise(cost);
             let entry = promised.then(|| Entry {
                 id,
                 message_id,
@@ -420,17 +425,21 @@ impl Batch {
             });
             // Before anything can fail: the promise is undone with the effect.
             self.effects.push(Effect::Stored { group: Arc::clone(group), entry, cost });
-            let entry = NewEntry {
+            rows.push(NewEntry {
                 source: group.id,
                 id,
                 message: message_id,
                 target: *index,
                 deliveries: u32::from(promised),
-                expires: publish.message.expires,
-            };
-            store::insert_entry(connection, &entry)?;
+                expires: message.expires,
+            });
         }
-        Ok(())
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.next_message += 1;
+        store::insert_message(connection, message_id, &stored, &publish.targets, rows.len())?;
+        rows.iter().try_for_each(|row| store::insert_entry(connection, row))
     }
 
     fn remove(
@@ -477,7 +486,8 @@ impl Batch {
             self.next_entry += 1;
             count += 1;
             let cost = entry.stored.message.cost();
-            let moved = queue.promise(cost).then(|| Entry {
+            let promised = queue.promise(cost) == Promise::Made;
+            let moved = promised.then(|| Entry {
                 id,
                 message_id: entry.message_id,
                 stored: Arc::clone(&entry.stored),
@@ -486,7 +496,6 @@ impl Batch {
                 written: 1,
                 dead_letter: Some(why),
             });
-            let promised = moved.is_some();
             self.effects.push(Effect::Stored { group: Arc::clone(&queue), entry: moved, cost });
             if !promised {
                 store::recount(connection, queue.id, id, 0)?;

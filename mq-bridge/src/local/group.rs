@@ -318,10 +318,6 @@ impl Group {
         }
     }
 
-    pub(crate) fn is_deleted(&self) -> bool {
-        matches!(self.state().ended, Some(EndReason::Deleted))
-    }
-
     /// Takes out what is ready and has expired.
     pub(crate) fn take_expired(&self, now: SystemTime) -> Vec<Entry> {
         let mut state = self.state();
@@ -466,8 +462,13 @@ impl State {
 
     /// The consumers that wait and have room, if there is something for them. All are woken: one
     /// that was picked might be busy with something else while the others wait.
-    pub(super) fn waiting(&mut self) -> Wakers {
+    fn waiting(&mut self) -> Wakers {
         let mut wakers = Wakers::default();
+        self.collect_waiting(&mut wakers);
+        wakers
+    }
+
+    pub(super) fn collect_waiting(&mut self, wakers: &mut Wakers) {
         if !self.ready.is_empty() || (self.behind && !self.fetching) {
             for consumer in &mut self.consumers {
                 if consumer.room() > 0 {
@@ -475,7 +476,6 @@ impl State {
                 }
             }
         }
-        wakers
     }
 }
 
@@ -490,7 +490,7 @@ pub(super) fn miscounted(entries: impl IntoIterator<Item = Entry>) -> Vec<(u64, 
 
 /// Wakers to call once the lock is released.
 #[derive(Default)]
-pub(super) struct Wakers {
+pub(crate) struct Wakers {
     first: Option<Waker>,
     more: Vec<Waker>,
 }
@@ -505,7 +505,7 @@ impl Wakers {
         }
     }
 
-    pub(super) fn wake(self) {
+    pub(crate) fn wake(self) {
         self.first.into_iter().chain(self.more).for_each(Waker::wake);
     }
 }

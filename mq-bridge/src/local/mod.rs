@@ -18,10 +18,12 @@ pub(crate) use consumer::consume;
 pub(crate) use counters::Counters;
 #[cfg(feature = "memory")]
 pub(crate) use group::Charge;
+#[cfg(feature = "embedded")]
+pub(crate) use group::Wakers;
 pub(crate) use group::{Entry, Group, Keeper, Retention, Settings, Stored};
 pub(crate) use live::{Live, LiveSubscription};
 #[cfg(feature = "embedded")]
-pub(crate) use refill::FetchWindow;
+pub(crate) use refill::{FetchWindow, Promise};
 pub(crate) use tables::{Matched, Tables, validate_declaration};
 
 // A panic while a lock was held is a bug elsewhere; every section leaves the data whole at each

@@ -1,6 +1,7 @@
 //! A group whose messages are kept in the backend's storage, filled as far as consumers have room.
 
-use super::group::{BATCH, Consumer, Entry, Group, State, miscounted};
+use super::group::{BATCH, Consumer, Entry, Group, State, Wakers, miscounted};
+use crate::EndReason;
 
 /// What a group wants fetched.
 #[derive(Clone, Copy, Debug)]
@@ -11,13 +12,26 @@ pub(crate) struct FetchWindow {
     generation: u64,
 }
 
+/// Whether an entry that is about to be stored will be handed out at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    Made,
+    /// It will be fetched when there is room.
+    Declined,
+    /// The group takes nothing any more.
+    Gone,
+}
+
 impl Group {
     /// Whether an entry that is about to be stored will be handed out at once; if so the room is
     /// held for it until [`stored`](Self::stored) or [`not_stored`](Self::not_stored).
-    pub(crate) fn promise(&self, cost: usize) -> bool {
+    pub(crate) fn promise(&self, cost: usize) -> Promise {
         let mut state = self.state();
+        if state.ended == Some(EndReason::Deleted) {
+            return Promise::Gone;
+        }
         if state.behind || state.ended.is_some() {
-            return false;
+            return Promise::Declined;
         }
         let room = state.consumers.iter().map(Consumer::room).fold(0, usize::saturating_add);
         let promise = room > state.ready.len() + state.promised
@@ -26,12 +40,12 @@ impl Group {
             state.promised += 1;
             state.promised_bytes = state.promised_bytes.saturating_add(cost);
         }
-        promise
+        if promise { Promise::Made } else { Promise::Declined }
     }
 
     /// An entry was stored. It comes along if room was promised to it; given back if the room is
     /// gone, it will be fetched.
-    pub(crate) fn stored(&self, entry: Option<Entry>) -> Option<Entry> {
+    pub(crate) fn stored(&self, entry: Option<Entry>, wakers: &mut Wakers) -> Option<Entry> {
         let mut state = self.state();
         state.depth += 1;
         let mut unwanted = None;
@@ -50,9 +64,7 @@ impl Group {
             }
             None => state.behind = true,
         }
-        let wakers = state.waiting();
-        drop(state);
-        wakers.wake();
+        state.collect_waiting(wakers);
         unwanted
     }
 
@@ -98,6 +110,7 @@ impl Group {
         window: FetchWindow,
         entries: Vec<Entry>,
         more: bool,
+        wakers: &mut Wakers,
     ) -> Vec<(u64, u32)> {
         let mut state = self.state();
         state.fetching = false;
@@ -111,9 +124,7 @@ impl Group {
         } else {
             unwanted = miscounted(entries);
         }
-        let wakers = state.waiting();
-        drop(state);
-        wakers.wake();
+        state.collect_waiting(wakers);
         unwanted
     }
 }
