@@ -80,7 +80,7 @@ export class Messenger {
     });
     this.#panes = h("div", { class: "panes" }, this.#list.element, this.#chat.element, this.#details.element);
     this.element = h(
-      "div",
+      "main",
       { class: "messenger", "data-pane": "list", "data-testid": "messenger" },
       h("h1", { class: "visually-hidden" }, "Messages"),
       this.#banner.element,

@@ -84,7 +84,7 @@ export class ChatView {
       h("p", {}, "Choose a conversation, or start a new one."),
       h("button", { type: "button", class: "button primary", onclick: () => options.onCompose() }, "New conversation"),
     );
-    this.element = h("main", { class: "chat", "aria-label": "Conversation" }, this.#empty, this.#body);
+    this.element = h("section", { class: "chat", "aria-label": "Conversation" }, this.#empty, this.#body);
     new ResizeObserver(() => this.#resized()).observe(this.#log);
   }
 

@@ -25,7 +25,7 @@ export class DetailsView {
     this.#members = h("ul", { class: "members", role: "list", "data-testid": "members", "aria-label": "Members" });
     this.#fault = h("p", { class: "fault", role: "alert" });
     this.element = h(
-      "aside",
+      "section",
       { class: "details", "aria-label": "Details", hidden: true, "data-testid": "details" },
       h("header", { class: "details-head" }, this.#heading, iconButton("close", "Close details", { onclick: () => options.onClose() })),
       this.#body,

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use super::common::PATIENCE;
 
-const ENTER: &str = "\u{E007}";
+/// The Enter key.
+pub const ENTER: &str = "\u{E007}";
 
 /// A chromedriver of its own.
 pub struct Driver {
@@ -238,6 +239,12 @@ impl Browser {
 
     pub async fn write(&self, css: &str, text: &str) {
         self.element(css).await.send_keys(text).await.expect("the text is typed");
+    }
+
+    /// Presses keys wherever the focus is.
+    pub async fn keys(&self, keys: &str) {
+        let focused = self.client().active_element().await.expect("something has the focus");
+        focused.send_keys(keys).await.expect("the keys are pressed");
     }
 
     /// Keeps a picture under `target/screenshots/`.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::server::Server;
-use driver::{Browser, Driver, Look, Network, Shown, test_id};
+use driver::{Browser, Driver, ENTER, Look, Network, Shown, test_id};
 use serde_json::json;
 
 const ANNA_BEN: &str = "direct:anna:ben";
@@ -390,6 +390,122 @@ async fn older_messages_come_when_one_scrolls_up() {
     }
     bob.until_texts(&all).await;
     bob.shot("history-phone-dark").await;
+    assert_no_errors(&[&bob]).await;
+}
+
+/// Two devices of one person: what is written on one is on the other, what is read on one is read.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn devices_of_one_person_agree() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let desk = Browser::new(&driver, Look::DESKTOP).await;
+    let phone = Browser::new(&driver, Look::PHONE).await;
+    desk.sign_in(&page, "bob").await;
+    phone.sign_in(&page, "bob").await;
+    let body = json!({"to": "/user/bob", "body": "on both"});
+    assert_eq!(server.api(&server.token("alice"), "POST", "/messages", Some(&body)).0, 201);
+    desk.until_unread("direct:alice:bob", 1).await;
+    phone.until_unread("direct:alice:bob", 1).await;
+
+    desk.open_conversation("direct:alice:bob").await;
+    desk.say("from the desk").await;
+    phone.until_unread("direct:alice:bob", 0).await;
+    phone.open_conversation("direct:alice:bob").await;
+    phone.write(&test_id("composer"), "from the phone").await;
+    phone.click(&test_id("send")).await;
+    let all = ["on both", "from the desk", "from the phone"].map(str::to_owned);
+    for device in [&desk, &phone] {
+        device.until_texts(&all).await;
+        device.until_state("from the desk", "sent").await;
+        device.until_state("from the phone", "sent").await;
+    }
+    assert_no_errors(&[&desk, &phone]).await;
+}
+
+/// P8: whoever is removed from a group is told, and cannot write there any more; who leaves is gone.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn members_are_removed_and_leave() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    server.create_group("alice", "team", &["bob", "carol"]);
+    let alice = Browser::new(&driver, Look::DESKTOP).await;
+    let bob = Browser::new(&driver, Look::DESKTOP.dark()).await;
+    let carol = Browser::new(&driver, Look::PHONE).await;
+    for (browser, name) in [(&alice, "alice"), (&bob, "bob"), (&carol, "carol")] {
+        browser.sign_in(&page, name).await;
+        browser.open_conversation("group:team").await;
+    }
+    let told = |text: &str| {
+        let script = "return [...document.querySelectorAll('[data-testid=system]')]\
+             .some(e => e.innerText === arguments[0])";
+        (text.to_owned(), script, vec![json!(text)])
+    };
+
+    alice.click(&test_id("details-open")).await;
+    let remove = "[data-user='bob'] [data-focus='remove']";
+    alice.click(remove).await;
+    alice.shot("remove-member").await;
+    alice.click(&format!("{remove}.danger")).await;
+    for (browser, text) in
+        [(&alice, "You removed bob"), (&bob, "alice removed you"), (&carol, "alice removed bob")]
+    {
+        let (what, script, arguments) = told(text);
+        browser.until(&what, script, arguments).await;
+    }
+    let closed = "return Boolean(document.querySelector('.composer-closed').offsetParent) && \
+         !document.querySelector('[data-testid=composer]').offsetParent";
+    bob.until("the composer is closed", closed, vec![]).await;
+    bob.shot("removed-dark").await;
+
+    carol.click(&test_id("details-open")).await;
+    carol.click(&test_id("leave")).await;
+    carol.click(&test_id("leave")).await;
+    carol.until("the composer is closed", closed, vec![]).await;
+    let (what, script, arguments) = told("carol left the group");
+    alice.until(&what, script, arguments).await;
+    alice.say("Alone at last").await;
+    alice.until_state("Alone at last", "sent").await;
+    for left in [&bob, &carol] {
+        left.until_online().await;
+        assert!(!texts(&left.shown().await).contains(&"Alone at last".to_owned()));
+    }
+    assert_no_errors(&[&alice, &bob, &carol]).await;
+}
+
+/// Everything can be done without a mouse; who signs out leaves nothing for the next one.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn the_keyboard_is_enough_and_signing_out_is_complete() {
+    const CONTROL: &str = "\u{E009}";
+    const ESCAPE: &str = "\u{E00C}";
+    const NULL: &str = "\u{E000}";
+    const TAB: &str = "\u{E004}";
+    let server = Server::start(&[]);
+    let driver = Driver::start();
+    let bob = Browser::new(&driver, Look::DESKTOP).await;
+    bob.goto(&server.page_url()).await;
+    bob.until("focus", "return document.activeElement.id === 'auth-name'", vec![]).await;
+    bob.keys(&format!("bob{TAB}bob-secret{ENTER}")).await;
+    bob.until_online().await;
+    bob.keys(&format!("{CONTROL}k{NULL}alice")).await;
+    bob.until("alice is found", "return document.querySelector('[data-person=alice]')", vec![])
+        .await;
+    bob.keys(ENTER).await;
+    bob.until("focus", "return document.activeElement.id === 'composer'", vec![]).await;
+    bob.keys(&format!("typed only{ENTER}")).await;
+    bob.until_state("typed only", "sent").await;
+    bob.keys(ESCAPE).await;
+    let on_item = "return document.activeElement.dataset.conversation === 'direct:alice:bob'";
+    bob.until("focus is in the list", on_item, vec![]).await;
+
+    bob.click(&test_id("sign-out")).await;
+    bob.sign_in(&server.page_url(), "alice").await;
+    bob.until_text("self-name", "alice").await;
+    bob.until_unread("direct:alice:bob", 1).await;
     assert_no_errors(&[&bob]).await;
 }
 
