@@ -7,7 +7,7 @@ use crate::error::{GatewayError, RefusedError};
 use crate::gateway::{Gateway, member_body, new_message};
 use crate::names::{ConversationId, GroupName, UserName};
 use crate::send::{SendKind, SendRequest};
-use crate::store::MessageKind;
+use crate::store::{Marker, MessageKind};
 
 const NOT_A_MEMBER: GatewayError =
     GatewayError::Refused(RefusedError::Denied("no such group, or you are not a member"));
@@ -44,6 +44,10 @@ impl Gateway {
             return Err(RefusedError::Denied("only an owner or an admin adds members").into());
         }
         if self.inner.directory.add_member(group, user, Role::Member).await? {
+            // What was said before is no news to the new member.
+            let conversation = ConversationId::group(group);
+            let said = self.inner.store.position(&conversation).await?.last_seq;
+            self.inner.store.mark(&conversation, user, Marker::Read, said).await?;
             self.tell(actor, group, "added", user, None).await?;
         }
         Ok(())

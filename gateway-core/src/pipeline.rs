@@ -11,8 +11,8 @@
 //! published again, marked as redelivered, before anything new: so a message that is in the
 //! history reaches every inbox, and order holds.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -106,6 +106,7 @@ impl Pipeline {
             confirms: FuturesUnordered::new(),
             in_flight: HashMap::new(),
             published: Vec::new(),
+            confirmed: HashSet::new(),
             marking: None,
             broken: true,
         };
@@ -172,10 +173,15 @@ struct Worker {
     in_flight: HashMap<OutboxId, InFlight>,
     /// Confirmed by the broker, and to be taken out of the outbox.
     published: Vec<OutboxId>,
-    marking: Option<JoinHandle<Result<(), Vec<OutboxId>>>>,
+    /// Confirmed by the broker, and perhaps still in the outbox.
+    confirmed: HashSet<OutboxId>,
+    marking: Option<JoinHandle<Marked>>,
     /// Something in the outbox is not under way: the outbox comes first.
     broken: bool,
 }
+
+/// What was taken out of the outbox, or could not be.
+type Marked = Result<Vec<OutboxId>, Vec<OutboxId>>;
 
 /// A message between the store and the broker's confirmation, and who waits for it.
 struct InFlight {
@@ -264,12 +270,19 @@ impl Worker {
         };
         match self.in_flight.entry(id) {
             Entry::Occupied(mut first) => first.get_mut().answers.push((true, answer)),
-            Entry::Vacant(_) if appended.duplicate => {
-                // Confirmed already; only the outbox does not know yet.
+            Entry::Vacant(_) if self.confirmed.contains(&id) => {
                 let _ = answer.send(Ok(receipt));
             }
             Entry::Vacant(place) => {
-                place.insert(InFlight { receipt, answers: vec![(false, answer)] });
+                let duplicate = receipt.duplicate;
+                place.insert(InFlight { receipt, answers: vec![(duplicate, answer)] });
+                // The first one failed, perhaps in this very moment.
+                self.broken |= duplicate;
+                if self.broken {
+                    // It must not overtake what failed before it: the outbox goes first, and this
+                    // is in it.
+                    return;
+                }
                 let targets = message.targets.clone();
                 let stored = StoredMessage::new(
                     message,
@@ -284,14 +297,17 @@ impl Worker {
     }
 
     fn settle(&mut self, id: OutboxId, outcome: &Result<(), BrokerError>) {
-        let Some(InFlight { receipt, answers }) = self.in_flight.remove(&id) else { return };
         match outcome {
-            Ok(()) => self.published.push(id),
+            Ok(()) => {
+                self.published.push(id);
+                self.confirmed.insert(id);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a stored message was not confirmed by the broker");
                 self.broken = true;
             }
         }
+        let Some(InFlight { receipt, answers }) = self.in_flight.remove(&id) else { return };
         for (duplicate, answer) in answers {
             let receipt = SendReceipt { duplicate, ..receipt.clone() };
             let _ = answer.send(outcome.clone().map(|()| receipt).map_err(Into::into));
@@ -325,7 +341,7 @@ impl Worker {
         let store = Arc::clone(&self.store);
         self.marking = Some(tokio::spawn(async move {
             match store.mark_published(&ids).await {
-                Ok(()) => Ok(()),
+                Ok(()) => Ok(ids),
                 Err(error) => {
                     tracing::warn!(%error, "the outbox could not be cleared");
                     tokio::time::sleep(FIRST_BACKOFF).await;
@@ -335,10 +351,15 @@ impl Worker {
         }));
     }
 
-    fn marked(&mut self, outcome: Result<(), Vec<OutboxId>>) {
-        if let Err(mut ids) = outcome {
-            ids.append(&mut self.published);
-            self.published = ids;
+    fn marked(&mut self, outcome: Marked) {
+        match outcome {
+            Ok(ids) => ids.iter().for_each(|id| {
+                self.confirmed.remove(id);
+            }),
+            Err(mut ids) => {
+                ids.append(&mut self.published);
+                self.published = ids;
+            }
         }
     }
 
@@ -353,6 +374,7 @@ impl Worker {
                 || matches!(error, GatewayError::Store(StoreError::Closed))
             {
                 // Nothing can follow; the outbox is for the next process.
+                self.in_flight.clear();
                 break;
             }
             tracing::warn!(%error, "the outbox could not be published; trying again");
@@ -363,11 +385,12 @@ impl Worker {
     }
 
     async fn republish(&mut self) -> Result<(), GatewayError> {
-        if !self.published.is_empty() {
-            self.store.mark_published(&self.published).await?;
-            self.published.clear();
-        }
         loop {
+            if !self.published.is_empty() {
+                self.store.mark_published(&self.published).await?;
+                self.published.clear();
+                self.confirmed.clear();
+            }
             let page = self.store.unpublished(None, BATCH).await?;
             if page.is_empty() {
                 return Ok(());
@@ -382,17 +405,15 @@ impl Worker {
             let mut failed = None;
             for (id, confirm) in confirms {
                 match confirm.await {
-                    Ok(()) => self.published.push(id),
-                    Err(error) if failed.is_none() && !is_final(&error) => failed = Some(error),
+                    Ok(()) => self.settle(id, &Ok(())),
                     Err(error) if is_final(&error) => {
                         tracing::error!(%error, "the broker refuses a stored message for good");
+                        self.settle(id, &Err(error));
                         self.published.push(id);
                     }
-                    Err(_) => {}
+                    Err(error) => failed = failed.or(Some(error)),
                 }
             }
-            self.store.mark_published(&self.published).await?;
-            self.published.clear();
             if let Some(error) = failed {
                 return Err(error.into());
             }
@@ -443,21 +464,20 @@ fn publication(message: &StoredMessage, targets: Vec<String>) -> Publish {
 }
 
 /// The outcome of the task, if there is one; else never.
-async fn finished(
-    task: &mut Option<JoinHandle<Result<(), Vec<OutboxId>>>>,
-) -> Result<(), Vec<OutboxId>> {
+async fn finished(task: &mut Option<JoinHandle<Marked>>) -> Marked {
     match task {
         Some(running) => {
             let outcome = running.await;
             *task = None;
-            outcome.unwrap_or(Ok(()))
+            outcome.unwrap_or(Ok(Vec::new()))
         }
         None => std::future::pending().await,
     }
 }
 
-async fn finished_if_any(
-    task: &mut Option<JoinHandle<Result<(), Vec<OutboxId>>>>,
-) -> Result<(), Vec<OutboxId>> {
-    if task.is_some() { finished(task).await } else { Ok(()) }
+async fn finished_if_any(task: &mut Option<JoinHandle<Marked>>) -> Marked {
+    if task.is_some() { finished(task).await } else { Ok(Vec::new()) }
 }
+
+#[cfg(test)]
+mod tests;
