@@ -290,8 +290,8 @@ impl Keeper for Shared {
         self.queue.push(Op::Recount { group: Arc::clone(group), counts });
     }
 
-    fn fetch(&self, group: &Arc<Group>) {
-        self.queue.push(Op::Fetch { group: Arc::clone(group) });
+    fn fetch(&self, group: &Arc<Group>, generation: u64) {
+        self.queue.push(Op::Fetch { group: Arc::clone(group), generation });
     }
 }
 

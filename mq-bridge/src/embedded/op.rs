@@ -63,6 +63,7 @@ pub(super) enum Op {
     },
     Fetch {
         group: Arc<Group>,
+        generation: u64,
     },
     Declare {
         declaration: Declaration,

@@ -378,7 +378,7 @@ impl Batch {
             Op::Recount { group, counts } => counts.iter().try_for_each(|(entry, count)| {
                 store::recount(connection, group.id, *entry, *count)
             }),
-            Op::Fetch { group } => self.fetch(connection, group),
+            Op::Fetch { group, generation } => self.fetch(connection, group, *generation),
             Op::Declare { declaration, .. } => self.declare(connection, declaration),
             Op::Delete { source, .. } => {
                 if let Some(id) = store::delete(connection, source)? {
@@ -505,8 +505,13 @@ impl Batch {
         Ok(())
     }
 
-    fn fetch(&mut self, connection: &Connection, group: &Arc<Group>) -> rusqlite::Result<()> {
-        if let Some(window) = group.fetch_window() {
+    fn fetch(
+        &mut self,
+        connection: &Connection,
+        group: &Arc<Group>,
+        generation: u64,
+    ) -> rusqlite::Result<()> {
+        if let Some(window) = group.fetch_window(generation) {
             let (entries, more) = store::fetch(connection, group.id, &window)?;
             self.effects.push(Effect::Fetched { group: Arc::clone(group), window, entries, more });
         }

@@ -64,8 +64,8 @@ impl DeliverySource for MemberStream {
             // Tried until it succeeds; nobody waits for it.
             drop(keeper.dead_letter(group, taken.dead, DeadLetterReason::MaxDeliveries));
         }
-        if taken.fetch {
-            keeper.fetch(group);
+        if let Some(generation) = taken.fetch {
+            keeper.fetch(group, generation);
         }
         if taken.deliveries.is_empty() {
             return Poll::Pending;
@@ -99,30 +99,38 @@ struct MemberAcker {
 
 impl Settle for MemberAcker {
     fn ack(&self, tags: &[u64]) -> Confirm {
-        let member = &*self.member;
-        let entries = member.group.settle(member.seat.consumer, tags);
-        if entries.is_empty() {
-            return Confirm::ready(Ok(()));
-        }
-        Counters::add(&member.counters.acked, entries.len());
-        member.keeper.settled(&member.group, entries)
+        self.settle(tags, None)
     }
 
     fn nack(&self, tags: &[u64], what: Nack) -> Confirm {
-        let member = &*self.member;
-        let entries = member.group.settle(member.seat.consumer, tags);
+        self.settle(tags, Some(what))
+    }
+}
+
+impl MemberAcker {
+    fn settle(&self, tags: &[u64], nack: Option<Nack>) -> Confirm {
+        let Member { group, keeper, counters, seat } = &*self.member;
+        let (entries, fetch) = group.settle(seat.consumer, tags);
         if entries.is_empty() {
             return Confirm::ready(Ok(()));
         }
-        match what {
-            Nack::Requeue => {
-                member.group.requeue(entries);
+        let confirm = match nack {
+            None => {
+                Counters::add(&counters.acked, entries.len());
+                keeper.settled(group, entries)
+            }
+            Some(Nack::Requeue) => {
+                group.requeue(entries);
                 Confirm::ready(Ok(()))
             }
-            Nack::DeadLetter => {
-                Counters::add(&member.counters.dead_lettered, entries.len());
-                member.keeper.dead_letter(&member.group, entries, DeadLetterReason::Rejected)
+            Some(Nack::DeadLetter) => {
+                Counters::add(&counters.dead_lettered, entries.len());
+                keeper.dead_letter(group, entries, DeadLetterReason::Rejected)
             }
+        };
+        if let Some(generation) = fetch {
+            keeper.fetch(group, generation);
         }
+        confirm
     }
 }

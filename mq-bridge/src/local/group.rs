@@ -123,7 +123,7 @@ pub(crate) trait Keeper: fmt::Debug + Send + Sync + 'static {
     fn recount(&self, group: &Arc<Group>, counts: Vec<(u64, u32)>);
 
     /// The group has room for what is kept elsewhere: see [`Group::fetch_window`].
-    fn fetch(&self, group: &Arc<Group>);
+    fn fetch(&self, group: &Arc<Group>, generation: u64);
 }
 
 /// Where the messages are kept that no consumer has room for.
@@ -197,7 +197,8 @@ pub(crate) struct Taken {
     pub(crate) dead: Vec<Entry>,
     pub(crate) expired: Vec<Entry>,
     pub(crate) recount: Vec<(u64, u32)>,
-    pub(crate) fetch: bool,
+    /// That a fetch is to be made, for this generation.
+    pub(crate) fetch: Option<u64>,
 }
 
 /// A consumer's place in its group.
@@ -310,7 +311,9 @@ impl Group {
     fn put_away(self: &Arc<Self>, state: &mut State, keeper: &dyn Keeper) {
         state.behind |= !state.ready.is_empty();
         state.cursor = 0;
+        // A fetch that is under way would read what is being acknowledged behind it.
         state.generation += 1;
+        state.fetching = false;
         state.ready_bytes = 0;
         let counts = miscounted(std::mem::take(&mut state.ready));
         if !counts.is_empty() {
@@ -363,20 +366,20 @@ impl Group {
         Some(taken)
     }
 
-    /// Removes what the consumer settles from its unacknowledged entries.
-    pub(crate) fn settle(&self, consumer: u64, tags: &[u64]) -> Vec<Entry> {
+    /// Removes what the consumer settles from its unacknowledged entries. Gives them, and whether
+    /// the room that this makes is to be filled by a fetch.
+    pub(crate) fn settle(&self, consumer: u64, tags: &[u64]) -> (Vec<Entry>, Option<u64>) {
         let mut state = self.state();
-        let more = !state.ready.is_empty() || state.behind;
         let Some(consumer) = state.consumers.iter_mut().find(|one| one.id == consumer) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         let entries: Vec<Entry> = tags.iter().filter_map(|tag| consumer.forget(*tag)).collect();
-        let waker = if more && consumer.room() > 0 { consumer.waker.take() } else { None };
+        // At once, so that the settlement and the fetch share a transaction.
+        let fetch = if entries.is_empty() { None } else { state.starts_fetch() };
+        let wakers = state.waiting();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        entries
+        wakers.wake();
+        (entries, fetch)
     }
 
     /// Puts entries back at their place.
@@ -450,14 +453,14 @@ impl State {
         }
     }
 
-    /// Whether a fetch shall be started; then it counts as started.
-    fn starts_fetch(&mut self) -> bool {
+    /// Whether a fetch shall be started, for which generation; then it counts as started.
+    fn starts_fetch(&mut self) -> Option<u64> {
         let start = self.behind
             && !self.fetching
             && self.ready.is_empty()
             && self.consumers.iter().any(|one| one.room() > 0);
         self.fetching |= start;
-        start
+        start.then_some(self.generation)
     }
 
     /// The consumers that wait and have room, if there is something for them. All are woken: one

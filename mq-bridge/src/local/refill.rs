@@ -82,19 +82,20 @@ impl Group {
         state.behind = depth > 0;
     }
 
-    /// What to fetch now; `None` if nobody has room any more.
-    pub(crate) fn fetch_window(&self) -> Option<FetchWindow> {
+    /// What to fetch now; `None` if nobody has room any more, or the group was put away since the
+    /// fetch was asked for.
+    pub(crate) fn fetch_window(&self, generation: u64) -> Option<FetchWindow> {
         let mut state = self.state();
+        if state.generation != generation {
+            return None;
+        }
+        let room = state.consumers.iter().map(Consumer::room).fold(0, usize::saturating_add);
         let window = FetchWindow {
             after: state.cursor,
-            entries: state
-                .consumers
-                .iter()
-                .map(Consumer::room)
-                .fold(0, usize::saturating_add)
-                .min(BATCH),
+            // What was put back meanwhile takes its share of the room.
+            entries: room.saturating_sub(state.ready.len()).min(BATCH),
             bytes: state.room_bytes(),
-            generation: state.generation,
+            generation,
         };
         if window.entries == 0 || !state.behind {
             state.fetching = false;
@@ -113,9 +114,9 @@ impl Group {
         wakers: &mut Wakers,
     ) -> Vec<(u64, u32)> {
         let mut state = self.state();
-        state.fetching = false;
         let mut unwanted = Vec::new();
-        if state.generation == window.generation && !state.consumers.is_empty() {
+        if state.generation == window.generation {
+            state.fetching = false;
             state.behind = more;
             if let Some(last) = entries.last() {
                 state.cursor = last.id;

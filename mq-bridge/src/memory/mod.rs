@@ -231,7 +231,7 @@ impl Keeper for Shared {
 
     fn recount(&self, _group: &Arc<Group>, _counts: Vec<(u64, u32)>) {}
 
-    fn fetch(&self, _group: &Arc<Group>) {}
+    fn fetch(&self, _group: &Arc<Group>, _generation: u64) {}
 }
 
 #[async_trait]
