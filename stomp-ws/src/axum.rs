@@ -31,7 +31,6 @@ use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -131,11 +130,9 @@ fn transport(upgraded: hyper::upgrade::Upgraded, config: TransportConfig) -> Tra
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY could not be set");
             }
-            Transport::websocket(stream, parts.read_buf, Role::Server, config)
+            Transport::websocket(stream, &parts.read_buf, Role::Server, config)
         }
-        Err(upgraded) => {
-            Transport::websocket(TokioIo::new(upgraded), Bytes::new(), Role::Server, config)
-        }
+        Err(upgraded) => Transport::websocket(TokioIo::new(upgraded), &[], Role::Server, config),
     }
 }
 

@@ -2,7 +2,7 @@ use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use stomp_codec::{Version, Versions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -103,8 +103,7 @@ impl<'a> Address<'a> {
             let at_end = io.read_buf(&mut received).await? == 0;
             if let Some(len) = check_response(&received, at_end, &key, &offered)? {
                 received.advance(len);
-                let read_ahead = Bytes::copy_from_slice(&received);
-                return Ok(Transport::websocket(io, read_ahead, Role::Client, options.transport));
+                return Ok(Transport::websocket(io, &received, Role::Client, options.transport));
             }
             if at_end {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

@@ -124,7 +124,7 @@ fn head(opcode: Opcode, len: usize, masked: bool) -> ([u8; 10], usize) {
     (head, head_len)
 }
 
-fn mask(payload: &mut [u8], key: [u8; 4]) {
+pub(super) fn mask(payload: &mut [u8], key: [u8; 4]) {
     let wide = u64::from_ne_bytes([key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3]]);
     let (chunks, rest) = payload.as_chunks_mut::<8>();
     for chunk in chunks {

@@ -1,3 +1,4 @@
+mod decode;
 mod frame;
 mod io;
 mod outbox;
@@ -8,19 +9,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
 use stomp_codec::Transmit;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_websockets::proto::ProtocolError;
-use tokio_websockets::{ClientBuilder, Limits, Message, ServerBuilder, WebSocketStream};
 
 use crate::{CloseCode, PeerClose, TransportConfig, TransportError};
 
+use self::decode::{Control, FrameReader};
 use self::frame::FrameWriter;
 pub use self::frame::Role;
-use self::io::{DecoderIo, Duplex, poll_read_bytes};
+use self::io::{Duplex, poll_read};
 use self::outbox::Outbox;
 
 /// A connection that carries STOMP: octets in, frames out, over WebSocket or over a plain byte stream
@@ -46,6 +45,8 @@ pub struct Transport {
     stalled: Option<Instant>,
     /// Pongs fed since the outbox was last empty.
     pongs: usize,
+    /// The end of the input, met and not yet told.
+    end: Option<End>,
     /// The peer's frames cannot be told apart any more.
     malformed: bool,
     /// When the transport began to finish.
@@ -58,7 +59,20 @@ pub struct Transport {
 )]
 enum Inner {
     Stream(Box<dyn Duplex>),
-    WebSocket { decoder: WebSocketStream<DecoderIo<Box<dyn Duplex>>>, writer: FrameWriter },
+    WebSocket {
+        io: Box<dyn Duplex>,
+        /// What was read beyond the end of the HTTP head.
+        read_ahead: Bytes,
+        reader: FrameReader,
+        writer: FrameWriter,
+    },
+}
+
+/// What ended the input, behind payload octets that go first
+#[derive(Debug)]
+enum End {
+    Closed(PeerClose),
+    Failed(TransportError),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,20 +117,19 @@ impl Transport {
     ///
     /// `read_ahead` is what was read from `io` behind the HTTP head, often nothing. A server starts with
     /// [`max_message_before_connect`](TransportConfig::max_message_before_connect).
-    pub fn websocket<T>(io: T, read_ahead: Bytes, role: Role, config: TransportConfig) -> Self
+    pub fn websocket<T>(io: T, read_ahead: &[u8], role: Role, config: TransportConfig) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let io = DecoderIo { io: Box::new(io) as Box<dyn Duplex>, read_ahead };
-        let limits = |octets| Limits::default().max_payload_len(Some(octets));
-        let decoder = match role {
-            Role::Client => ClientBuilder::new().limits(limits(config.max_message)).take_over(io),
-            Role::Server => {
-                ServerBuilder::new().limits(limits(config.max_message_before_connect)).serve(io)
-            }
+        let io: Box<dyn Duplex> = Box::new(io);
+        let limit = match role {
+            Role::Client => config.max_message,
+            Role::Server => config.max_message_before_connect,
         };
+        let read_ahead = Bytes::copy_from_slice(read_ahead);
+        let reader = FrameReader::new(role, limit);
         let writer = FrameWriter::new(role, config.force_binary);
-        Self::new(Inner::WebSocket { decoder, writer }, config)
+        Self::new(Inner::WebSocket { io, read_ahead, reader, writer }, config)
     }
 
     fn new(inner: Inner, config: TransportConfig) -> Self {
@@ -128,6 +141,7 @@ impl Transport {
             peer_close: None,
             stalled: None,
             pongs: 0,
+            end: None,
             malformed: false,
             finishing: None,
         }
@@ -174,8 +188,8 @@ impl Transport {
 
     /// Allows messages of [`max_message`](TransportConfig::max_message) octets: the session is established.
     pub fn set_established(&mut self) {
-        if let Inner::WebSocket { decoder, .. } = &mut self.inner {
-            decoder.limits_mut().set_max_payload_len(Some(self.config.max_message));
+        if let Inner::WebSocket { reader, .. } = &mut self.inner {
+            reader.set_max_message(self.config.max_message);
         }
     }
 
@@ -216,45 +230,56 @@ impl Transport {
         if self.peer_close.is_some() {
             return Poll::Ready(Ok(None));
         }
-        match &mut self.inner {
-            Inner::Stream(io) => poll_read_bytes(Pin::new(io), cx).map_err(TransportError::Io),
-            Inner::WebSocket { .. } => self.poll_recv_message(cx),
-        }
-    }
-
-    fn poll_recv_message(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, TransportError>> {
         loop {
-            let Inner::WebSocket { decoder, .. } = &mut self.inner else {
-                return Poll::Ready(Ok(None));
-            };
-            let message = match ready!(Pin::new(decoder).poll_next(cx)) {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => {
+            match self.end.take() {
+                Some(End::Closed(close)) => {
+                    let code = close.code;
+                    self.peer_close = Some(close);
+                    self.close(code, "");
+                    return Poll::Ready(Ok(None));
+                }
+                Some(End::Failed(error)) => {
                     self.malformed = true;
-                    return Poll::Ready(Err(translate(error)));
+                    return Poll::Ready(Err(error));
                 }
-                None => return Poll::Ready(Ok(None)),
+                None => {}
+            }
+            let max_pongs = self.config.max_pongs;
+            let received = match &mut self.inner {
+                Inner::Stream(io) => {
+                    let copy = |octets: &mut [u8]| match octets {
+                        [] => None,
+                        octets => Some(Bytes::copy_from_slice(octets)),
+                    };
+                    return poll_read(Pin::new(io), cx, copy).map_err(TransportError::Io);
+                }
+                Inner::WebSocket { read_ahead, reader, .. } if !read_ahead.is_empty() => {
+                    let mut octets = std::mem::take(read_ahead).to_vec();
+                    Received::decode(reader, &mut octets, max_pongs)
+                }
+                Inner::WebSocket { io, reader, .. } => {
+                    ready!(poll_read(Pin::new(io), cx, |octets| {
+                        Received::decode(reader, octets, max_pongs)
+                    }))?
+                }
             };
-            if message.is_ping() {
-                self.answer_ping(message)?;
-            } else if let Some((code, reason)) = message.as_close() {
-                let code = CloseCode::new(code.into());
-                self.peer_close = Some(PeerClose { code, reason: reason.to_owned() });
-                self.close(code, "");
+            if received.at_end {
                 return Poll::Ready(Ok(None));
-            } else if !message.is_pong() {
-                let payload = Bytes::from(message.into_payload());
-                if !payload.is_empty() {
-                    return Poll::Ready(Ok(Some(payload)));
+            }
+            self.end = received.end;
+            for ping in received.pings {
+                if let Err(error) = self.answer_ping(ping) {
+                    self.end = Some(End::Failed(error));
+                    break;
                 }
+            }
+            if !received.payload.is_empty() {
+                return Poll::Ready(Ok(Some(received.payload)));
             }
         }
     }
 
-    fn answer_ping(&mut self, ping: Message) -> Result<(), TransportError> {
+    fn answer_ping(&mut self, ping: Vec<u8>) -> Result<(), TransportError> {
         let Inner::WebSocket { writer, .. } = &mut self.inner else { return Ok(()) };
         if self.state != State::Open {
             return Ok(());
@@ -263,7 +288,7 @@ impl Transport {
             return Err(TransportError::PingFlood { limit: self.config.max_pongs });
         }
         self.pongs += 1;
-        writer.pong(&mut self.outbox, ping.into_payload().into())?;
+        writer.pong(&mut self.outbox, ping.into())?;
         Ok(())
     }
 
@@ -314,10 +339,7 @@ impl Transport {
             return Poll::Ready(Ok(()));
         }
         let before = self.outbox.len();
-        let io = match &mut self.inner {
-            Inner::Stream(io) => io,
-            Inner::WebSocket { decoder, .. } => &mut decoder.get_mut().io,
-        };
+        let (Inner::Stream(io) | Inner::WebSocket { io, .. }) = &mut self.inner;
         let mut io = Pin::new(io);
         let mut written = self.outbox.poll_write(io.as_mut(), cx);
         if let Poll::Ready(Ok(())) = written {
@@ -415,7 +437,7 @@ impl Transport {
 
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.malformed {
-            while let Ok(Some(_)) = ready!(poll_read_bytes(Pin::new(self.io()), cx)) {}
+            while let Ok(1..) = ready!(poll_read(Pin::new(self.io()), cx, |octets| octets.len())) {}
         } else {
             while let Ok(Some(_)) = ready!(self.poll_recv(cx)) {}
         }
@@ -423,10 +445,8 @@ impl Transport {
     }
 
     fn io(&mut self) -> &mut Box<dyn Duplex> {
-        match &mut self.inner {
-            Inner::Stream(io) => io,
-            Inner::WebSocket { decoder, .. } => &mut decoder.get_mut().io,
-        }
+        let (Inner::Stream(io) | Inner::WebSocket { io, .. }) = &mut self.inner;
+        io
     }
 }
 
@@ -444,29 +464,38 @@ fn later(start: Instant, duration: Duration) -> Instant {
     start.checked_add(duration).unwrap_or_else(|| start + Duration::from_secs(86_400))
 }
 
-fn translate(error: tokio_websockets::Error) -> TransportError {
-    use tokio_websockets::Error;
-    match error {
-        Error::Io(error) => TransportError::Io(error),
-        Error::PayloadTooLong { max_len, .. } => TransportError::MessageTooBig { limit: max_len },
-        Error::Protocol(ProtocolError::InvalidUtf8) => TransportError::InvalidUtf8,
-        Error::Protocol(error) => TransportError::Protocol { rule: rule(&error) },
-        other => TransportError::Io(std::io::Error::other(other.to_string())),
-    }
+/// What one read of a WebSocket brought
+#[derive(Default)]
+struct Received {
+    at_end: bool,
+    payload: Bytes,
+    pings: Vec<Vec<u8>>,
+    end: Option<End>,
 }
 
-/// What the rule says, where the decoder only names what it met.
-fn rule(error: &ProtocolError) -> &'static str {
-    match error {
-        ProtocolError::FragmentedControlFrame => "a control frame may not be fragmented",
-        ProtocolError::InvalidCloseCode => "this close code may not be sent",
-        ProtocolError::InvalidOpcode => "this opcode may not be used here",
-        ProtocolError::InvalidPayloadLength => {
-            "lengths must be in their shortest form and at most 125 in control frames"
+impl Received {
+    fn decode(reader: &mut FrameReader, octets: &mut [u8], max_pongs: usize) -> Self {
+        let mut received = Self { at_end: octets.is_empty(), ..Self::default() };
+        let (mut start, mut payload) = (0, 0);
+        while start < octets.len() && received.end.is_none() {
+            let decoded = reader.decode(octets.get_mut(start..).unwrap_or_default());
+            octets.copy_within(start..start + decoded.payload, payload);
+            payload += decoded.payload;
+            start = octets.len() - decoded.rest;
+            match decoded.outcome {
+                Ok(None) => {}
+                // More than may be answered are not collected either: the first too many ends the connection.
+                Ok(Some(Control::Ping(ping))) => {
+                    received.pings.push(ping);
+                    if received.pings.len() > max_pongs {
+                        break;
+                    }
+                }
+                Ok(Some(Control::Close(close))) => received.end = Some(End::Closed(close)),
+                Err(error) => received.end = Some(End::Failed(error)),
+            }
         }
-        ProtocolError::InvalidRsv => "reserved bits must be zero as no extension was agreed",
-        ProtocolError::UnexpectedMaskedFrame => "a server may not mask its frames",
-        ProtocolError::UnexpectedUnmaskedFrame => "a client must mask its frames",
-        _ => "malformed frame",
+        received.payload = Bytes::copy_from_slice(octets.get(..payload).unwrap_or_default());
+        received
     }
 }

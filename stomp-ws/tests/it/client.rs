@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use stomp_codec::client::{ClientError as CommandError, CloseReason};
 use stomp_codec::server::{self, AckMode, Config};
@@ -25,8 +24,8 @@ async fn pair(
     let config = TransportConfig::DEFAULT;
     let (near, far) = if websocket {
         (
-            Transport::websocket(near, Bytes::new(), Role::Client, config),
-            Transport::websocket(far, Bytes::new(), Role::Server, config),
+            Transport::websocket(near, &[], Role::Client, config),
+            Transport::websocket(far, &[], Role::Server, config),
         )
     } else {
         (Transport::stream(near, config), Transport::stream(far, config))
@@ -95,7 +94,7 @@ fn by_hand(options: ConnectOptions) -> (JoinHandle<Result<Client, ConnectError>>
 fn websocket_by_hand() -> (JoinHandle<Result<Client, ConnectError>>, Raw) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let config = TransportConfig::DEFAULT;
-    let transport = Transport::websocket(near, Bytes::new(), Role::Client, config);
+    let transport = Transport::websocket(near, &[], Role::Client, config);
     (tokio::spawn(Client::over(transport, "h", ConnectOptions::new())), Raw::server(far))
 }
 

@@ -17,7 +17,7 @@ async fn subscribed(
     transport: TransportConfig,
 ) -> (ServerConnection<u64>, SubscriptionId, Raw) {
     let (near, far) = tokio::io::duplex(4096);
-    let transport = Transport::websocket(far, Bytes::new(), Role::Server, transport);
+    let transport = Transport::websocket(far, &[], Role::Server, transport);
     let mut connection = ServerConnection::new(transport, Arc::new(config));
     let mut raw = Raw::new(near);
     raw.text("CONNECT\naccept-version:1.2\nhost:h\n\n\0SUBSCRIBE\nid:0\ndestination:/q\n\n\0")
@@ -120,8 +120,7 @@ async fn messages_that_are_ready_together_leave_in_one_write() {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let counted = Counted { io: far, writes: Arc::default() };
     let writes = Arc::clone(&counted.writes);
-    let transport =
-        Transport::websocket(counted, Bytes::new(), Role::Server, TransportConfig::DEFAULT);
+    let transport = Transport::websocket(counted, &[], Role::Server, TransportConfig::DEFAULT);
     let mut connection: ServerConnection<u64> = ServerConnection::new(transport, Config::default());
     let mut raw = Raw::new(near);
     raw.text("CONNECT\naccept-version:1.2\nhost:h\n\n\0SUBSCRIBE\nid:0\ndestination:/q\n\n\0")

@@ -279,7 +279,7 @@ pub(crate) fn websocket(
     buffer: usize,
 ) -> (Raw, JoinHandle<Seen>) {
     let (near, far) = tokio::io::duplex(buffer);
-    let transport = Transport::websocket(far, Bytes::new(), Role::Server, transport);
+    let transport = Transport::websocket(far, &[], Role::Server, transport);
     (Raw::new(near), tokio::spawn(serve(transport, Arc::new(config))))
 }
 

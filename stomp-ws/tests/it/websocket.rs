@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use stomp_codec::Limits;
 use stomp_codec::server::{CloseReason, Config};
 use stomp_ws::{Role, Transport, TransportConfig, TransportError};
@@ -302,7 +301,7 @@ async fn pings_without_reading_end_the_connection() {
     let transport = TransportConfig::DEFAULT.with_max_pongs(8);
     let (near, far) = tokio::io::duplex(1024);
     let mut raw = Raw::new(near);
-    let mut transport = Transport::websocket(far, Bytes::new(), Role::Server, transport);
+    let mut transport = Transport::websocket(far, &[], Role::Server, transport);
     let flood = tokio::spawn(async move {
         while raw.io.write_all(&frame(FIN | PING, &[b'x'; 100], true)).await.is_ok() {}
     });
