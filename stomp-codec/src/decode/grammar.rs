@@ -1,10 +1,11 @@
 //! The grammar of one complete line, in nom over leaves of our own
 //!
-//! The leaves search with memchr and never see an incomplete line: what is missing is the scanner's matter.
+//! The leaves search octets many at a time and never see an incomplete line: what is missing is the scanner's matter.
 
-use memchr::memchr;
 use nom::error::{ErrorKind, ParseError};
 use nom::{Err, IResult, Parser};
+
+use super::find::find;
 
 /// What a line lacks
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +26,9 @@ impl<I> ParseError<I> for Fault {
 }
 
 /// The octets before the first colon, at least one; the colon is consumed
+#[inline]
 fn header_name(line: &[u8]) -> IResult<&[u8], &[u8], Fault> {
-    match memchr(b':', line) {
+    match find(b':', line) {
         None => Err(Err::Error(Fault::NoColon)),
         Some(0) => Err(Err::Error(Fault::EmptyName)),
         Some(colon) => {
@@ -37,11 +39,13 @@ fn header_name(line: &[u8]) -> IResult<&[u8], &[u8], Fault> {
 }
 
 /// The rest of the line, whatever it is
+#[inline]
 fn header_value(rest: &[u8]) -> IResult<&[u8], &[u8], Fault> {
     Ok((&[], rest))
 }
 
 /// `header = header-name ":" header-value`
+#[inline]
 pub(super) fn header(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     finish((header_name, header_value).parse(line))
 }
@@ -65,6 +69,7 @@ fn digits(text: &[u8]) -> IResult<&[u8], u64, Fault> {
     Ok((&[], number))
 }
 
+#[inline]
 fn finish<T>(result: IResult<&[u8], T, Fault>) -> Result<T, Fault> {
     match result {
         Ok((_, value)) => Ok(value),

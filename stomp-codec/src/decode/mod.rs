@@ -1,10 +1,11 @@
 mod chunk;
+mod find;
 mod grammar;
 mod scan;
 #[cfg(test)]
 mod tests;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 pub use chunk::ChunkDecoder;
 
@@ -64,11 +65,18 @@ impl Decoder {
     /// Where the octets are not STOMP or exceed a limit.
     pub fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Item>, DecodeError> {
         loop {
-            let found = self.scanner.scan(src)?;
-            let Some(octets) = self.extent(found) else { return Ok(None) };
-            let taken = src.split_to(octets).freeze();
-            if let Some(item) = self.take(found, taken) {
-                return Ok(Some(item));
+            match self.scanner.scan(src)? {
+                Found::More => return Ok(None),
+                Found::HeartBeats { octets, count } => {
+                    src.advance(octets);
+                    if let Some(item) = self.heart_beats(octets, count) {
+                        return Ok(Some(item));
+                    }
+                }
+                Found::Frame { head, body } => {
+                    let octets = src.split_to(head + body + 1).freeze();
+                    return Ok(Some(Item::Frame(self.frame(octets, head, body))));
+                }
             }
         }
     }
@@ -80,51 +88,50 @@ impl Decoder {
     /// Where the octets are not STOMP or exceed a limit.
     pub fn decode_bytes(&mut self, src: &mut Bytes) -> Result<Option<Item>, DecodeError> {
         loop {
-            let found = self.scanner.scan(src)?;
-            let Some(octets) = self.extent(found) else { return Ok(None) };
-            let taken = src.split_to(octets);
-            if let Some(item) = self.take(found, taken) {
-                return Ok(Some(item));
+            match self.scanner.scan(src)? {
+                Found::More => return Ok(None),
+                Found::HeartBeats { octets, count } => {
+                    src.advance(octets);
+                    if let Some(item) = self.heart_beats(octets, count) {
+                        return Ok(Some(item));
+                    }
+                }
+                Found::Frame { head, body } => {
+                    let octets = src.split_to(head + body + 1);
+                    return Ok(Some(Item::Frame(self.frame(octets, head, body))));
+                }
             }
         }
     }
 
-    /// How many octets belong to what was found
-    const fn extent(&self, found: Found) -> Option<usize> {
-        match found {
-            Found::More => None,
-            Found::HeartBeats { octets, .. } => Some(octets),
-            Found::Frame { head, body } => Some(head + body + 1),
-        }
+    /// Takes EOLs; `None` where all of them were NULs that mean nothing
+    fn heart_beats(&mut self, octets: usize, count: usize) -> Option<Item> {
+        self.scanner.taken(octets);
+        (count > 0).then_some(Item::HeartBeats(count))
     }
 
-    /// Makes an item of the octets that were found; `None` for octets that mean nothing
-    fn take(&mut self, found: Found, mut octets: Bytes) -> Option<Item> {
+    /// Makes a frame of its octets
+    #[inline]
+    fn frame(&mut self, mut octets: Bytes, head: usize, body: usize) -> Frame {
         self.scanner.taken(octets.len());
-        match found {
-            Found::More | Found::HeartBeats { count: 0, .. } => None,
-            Found::HeartBeats { count, .. } => Some(Item::HeartBeats(count)),
-            Found::Frame { head, body } => {
-                let command = self.scanner.command;
-                // EOLs behind CONNECT are tolerated, not a body.
-                let is_connect = matches!(command, Command::Connect | Command::Stomp);
-                let none = body == 0 || (is_connect && self.scanner.version > Version::V1_0);
-                let body = if none {
-                    Bytes::new()
-                } else {
-                    let mut rest = octets.split_off(head);
-                    rest.truncate(body);
-                    rest
-                };
-                Some(Item::Frame(Frame {
-                    command,
-                    reading: self.scanner.reading(),
-                    escaped: self.scanner.escaped,
-                    head: Head::Wire(octets),
-                    spans: self.scanner.spans.take(),
-                    body,
-                }))
-            }
+        let command = self.scanner.command;
+        // EOLs behind CONNECT are tolerated, not a body.
+        let is_connect = matches!(command, Command::Connect | Command::Stomp);
+        let none = body == 0 || (is_connect && self.scanner.version > Version::V1_0);
+        let body = if none {
+            Bytes::new()
+        } else {
+            let mut rest = octets.split_off(head);
+            rest.truncate(body);
+            rest
+        };
+        Frame {
+            command,
+            reading: self.scanner.reading(),
+            escaped: self.scanner.escaped,
+            head: Head::Wire(octets),
+            spans: self.scanner.spans.take(),
+            body,
         }
     }
 }

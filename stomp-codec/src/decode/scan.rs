@@ -1,7 +1,8 @@
 //! Finds where frames end, one line at a time from a saved position
 
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr, memchr2};
 
+use super::find::{find, is_usual};
 use super::grammar::{self, Fault};
 use crate::escape::Reading;
 use crate::frame::{Span, Spans, trim_blanks};
@@ -115,7 +116,7 @@ impl Scanner {
                     Some(_) => self.stage = Stage::Command,
                 },
                 Stage::Command => {
-                    let Some(end) = self.line_end(data, self.limits.command, self.seen)? else {
+                    let Some(end) = self.command_end(data)? else {
                         return Ok(Found::More);
                     };
                     self.command(data, end)?;
@@ -167,32 +168,35 @@ impl Scanner {
         })
     }
 
-    /// Finds the LF that ends the current line, or refuses the line
+    /// Where the command line ends; on success `seen` is behind its LF
+    fn command_end(&mut self, data: &[u8]) -> Result<Option<usize>, DecodeError> {
+        let limit = self.limits.command;
+        let rest = data.get(self.seen..).unwrap_or_default();
+        let Some(length) = find(b'\n', rest) else {
+            return self.unended_line(data, limit, self.seen);
+        };
+        self.count_examined(length + 1);
+        let end = self.seen + length;
+        if end > limit || end >= self.limits.head {
+            self.check_length(data, end, limit, true)?;
+        }
+        self.seen = end + 1;
+        Ok(Some(end))
+    }
+
+    /// Takes note of a line that has not ended
     ///
-    /// On success `seen` is behind the LF. Where there is none, a NUL that came since `from` says that none
-    /// will come; otherwise NULs are left to the end of the head.
-    fn line_end(
+    /// A NUL that came since `from` says that it will not end; others are left to the end of the head.
+    fn unended_line(
         &mut self,
         data: &[u8],
         limit: usize,
         from: usize,
     ) -> Result<Option<usize>, DecodeError> {
-        let rest = data.get(self.seen..).unwrap_or_default();
-        if let Some(length) = memchr(b'\n', rest) {
-            self.count_examined(length + 1);
-            let end = self.seen + length;
-            if end - self.line > limit || end >= self.limits.head {
-                self.check_length(data, end, limit, true)?;
-            }
-            self.seen = end + 1;
-            return Ok(Some(end));
-        }
-        self.count_examined(rest.len());
-        let new = data.get(from..).unwrap_or_default();
-        let nul = memchr(0, new).map(|at| from + at);
+        self.count_examined(data.len() - self.seen);
         self.check_length(data, data.len(), limit, false)?;
-        if let Some(nul) = nul {
-            return Err(self.nul_in_head(data, nul));
+        if let Some(nul) = memchr(0, data.get(from..).unwrap_or_default()) {
+            return Err(self.nul_in_head(data, from + nul));
         }
         self.seen = data.len();
         Ok(None)
@@ -231,7 +235,10 @@ impl Scanner {
     }
 
     fn command(&mut self, data: &[u8], end: usize) -> Result<(), DecodeError> {
-        let line = self.strip(data.get(..end).unwrap_or_default());
+        let line = match data.get(..end).unwrap_or_default() {
+            [line @ .., b'\r'] if self.cr_ends_lines() => line,
+            line => line,
+        };
         match Command::from_octets(line).filter(|command| command.exists_in(self.version)) {
             Some(command) => self.command = command,
             None => {
@@ -253,33 +260,52 @@ impl Scanner {
 
     /// Takes header lines up to the blank one; gives the length of the head with it
     fn headers(&mut self, data: &[u8]) -> Result<Option<usize>, DecodeError> {
+        let limits = self.limits;
+        let cr_ends_lines = self.cr_ends_lines();
         let from = self.seen;
+        // Kept out of `self` while the loop runs: this is where the time goes.
+        let mut seen = self.seen;
+        let mut start = self.line;
         loop {
-            let Some(end) = self.line_end(data, self.limits.header_line, from)? else {
-                return Ok(None);
+            let rest = data.get(seen..).unwrap_or_default();
+            let Some(length) = find(b'\n', rest) else {
+                (self.line, self.seen) = (start, seen);
+                return self.unended_line(data, limits.header_line, from);
             };
-            let line = self.strip(data.get(self.line..end).unwrap_or_default());
-            if line.is_empty() {
-                return Ok(Some(self.seen));
+            self.count_examined(length + 1);
+            let end = seen + length;
+            seen = end + 1;
+            if end - start > limits.header_line || end >= limits.head {
+                self.line = start;
+                self.check_length(data, end, limits.header_line, true)?;
             }
-            if self.spans.len() >= self.limits.headers {
-                let kind = DecodeErrorKind::TooManyHeaders { limit: self.limits.headers };
-                return Err(self.fault(data, end, kind, self.line));
+            let line = match data.get(start..end).unwrap_or_default() {
+                [line @ .., b'\r'] if cr_ends_lines => line,
+                line => line,
+            };
+            if line.is_empty() {
+                (self.line, self.seen) = (start, seen);
+                return Ok(Some(seen));
             }
             let (name, value) = match grammar::header(line) {
-                Ok(header) => header,
-                Err(Fault::EmptyName) => {
-                    return Err(self.fault(data, end, DecodeErrorKind::EmptyHeaderName, self.line));
-                }
-                Err(_) => {
-                    return Err(self.fault(data, end, DecodeErrorKind::HeaderNoColon, self.line));
+                Ok(header) if self.spans.len() < limits.headers => header,
+                result => {
+                    let kind = if self.spans.len() >= limits.headers {
+                        DecodeErrorKind::TooManyHeaders { limit: limits.headers }
+                    } else if result == Err(Fault::EmptyName) {
+                        DecodeErrorKind::EmptyHeaderName
+                    } else {
+                        DecodeErrorKind::HeaderNoColon
+                    };
+                    return Err(self.fault(data, end, kind, start));
                 }
             };
             if name == b"content-length" {
+                self.line = start;
                 self.content_length(data, end, value)?;
             }
-            self.spans.push(Span::new(self.line, self.line + name.len(), self.line + line.len()));
-            self.line = self.seen;
+            self.spans.push(Span::new(start, start + name.len(), start + line.len()));
+            start = seen;
         }
     }
 
@@ -300,11 +326,8 @@ impl Scanner {
     /// Checks the head as a whole and says where the body ends, if that is known
     fn head(&mut self, data: &[u8], length: usize) -> Result<Stage, DecodeError> {
         let head = data.get(..length).unwrap_or_default();
-        if memchr3(b'\\', 0, b'\r', head).is_some() {
+        if !is_usual(head) {
             self.unusual_head(head)?;
-        }
-        if let Err(error) = std::str::from_utf8(head) {
-            return Err(self.error(DecodeErrorKind::InvalidUtf8, error.valid_up_to()));
         }
         let has_body = self.command.may_have_body() || self.version == Version::V1_0;
         let end = match self.content_length {
@@ -321,7 +344,7 @@ impl Scanner {
         Ok(Stage::Body { start: length, end })
     }
 
-    /// Looks closer at a head that holds a backslash, a NUL or a CR
+    /// Looks closer at a head that holds a backslash, a NUL, a CR, or octets that are not ASCII
     #[cold]
     fn unusual_head(&mut self, head: &[u8]) -> Result<(), DecodeError> {
         if let Some(nul) = memchr(0, head) {
@@ -333,6 +356,9 @@ impl Scanner {
                     return Err(self.error(DecodeErrorKind::BareCr, at));
                 }
             }
+        }
+        if let Err(error) = std::str::from_utf8(head) {
+            return Err(self.error(DecodeErrorKind::InvalidUtf8, error.valid_up_to()));
         }
         let reading = self.reading();
         if reading.escapes() && memchr(b'\\', head).is_some() {
@@ -402,13 +428,6 @@ impl Scanner {
 
     fn cr_ends_lines(&self) -> bool {
         self.version == Version::V1_2 || self.mode == Mode::Lenient
-    }
-
-    fn strip<'a>(&self, line: &'a [u8]) -> &'a [u8] {
-        match line {
-            [line @ .., b'\r'] if self.cr_ends_lines() => line,
-            line => line,
-        }
     }
 
     /// An error in a line, unless a NUL before `until` says that the frame was cut

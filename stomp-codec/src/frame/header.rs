@@ -44,6 +44,7 @@ impl Spans {
         self.len
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, span: Span) {
         if let Some(slot) = self.inline.get_mut(self.len) {
             *slot = span;
@@ -62,6 +63,7 @@ impl Spans {
     }
 
     /// The spans, leaving none behind
+    #[inline]
     pub(crate) fn take(&mut self) -> Self {
         let taken =
             Self { len: self.len, inline: self.inline, spilled: std::mem::take(&mut self.spilled) };
