@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use memchr::memchr;
 
 use crate::Version;
+use crate::find::find;
 
 /// How the header octets of a frame are to be read
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +41,17 @@ impl Reading {
         }
     }
 
-    /// Whether every escape sequence of `octets` is defined
-    pub(crate) fn accepts(self, mut octets: &[u8]) -> bool {
-        while let Some(at) = memchr(b'\\', octets) {
-            match octets.get(at + 1).copied().and_then(|letter| self.letter(letter)) {
-                Some(_) => octets = octets.get(at + 2..).unwrap_or_default(),
-                None => return false,
+    /// Where the first escape sequence is that is not defined
+    pub(crate) fn undefined_escape(self, octets: &[u8]) -> Option<usize> {
+        let mut rest = octets;
+        while let Some(at) = find(b'\\', rest) {
+            let backslash = octets.len() - rest.len() + at;
+            match rest.get(at + 1).copied().and_then(|letter| self.letter(letter)) {
+                Some(_) => rest = rest.get(at + 2..).unwrap_or_default(),
+                None => return Some(backslash),
             }
         }
-        true
+        None
     }
 
     /// The text that `octets` stand for; allocates only where a backslash is present

@@ -68,6 +68,7 @@ mod decode;
 mod encode;
 mod error;
 mod escape;
+mod find;
 mod frame;
 mod heartbeat;
 mod limits;

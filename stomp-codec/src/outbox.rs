@@ -10,11 +10,13 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    #[inline]
     pub(crate) fn push(&mut self, transmit: Transmit) {
         self.octets += transmit.len();
         self.queue.push_back(transmit);
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Transmit> {
         let transmit = self.queue.pop_front()?;
         self.octets -= transmit.len();

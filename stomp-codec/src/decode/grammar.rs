@@ -5,7 +5,7 @@
 use nom::error::{ErrorKind, ParseError};
 use nom::{Err, IResult, Parser};
 
-use super::find::find;
+use crate::find::find;
 
 /// What a line lacks
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,4 @@
 mod chunk;
-mod find;
 mod grammar;
 mod scan;
 #[cfg(test)]
@@ -48,7 +47,7 @@ impl Decoder {
 
     /// Bounds what follows by `limits`; call it between frames
     pub const fn set_limits(&mut self, limits: Limits) {
-        self.scanner.limits = limits;
+        self.scanner.set_limits(limits);
     }
 
     /// Octets of the stream that were taken so far

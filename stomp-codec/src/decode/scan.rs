@@ -2,10 +2,10 @@
 
 use memchr::{memchr, memchr2};
 
-use super::find::{find, is_usual};
 use super::grammar::{self, Fault};
 use crate::escape::Reading;
-use crate::frame::{Span, Spans, trim_blanks};
+use crate::find::{self, find, survey};
+use crate::frame::{MAX_HEAD, Span, Spans, trim_blanks};
 use crate::{Command, DecodeError, DecodeErrorKind, Limits, Mode, Version};
 
 /// What stands at the front of the octets
@@ -20,17 +20,13 @@ pub(super) enum Found {
 }
 
 /// Where the scanner is within the frame that the octets begin with
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Between,
     Command,
     Headers,
-    /// From here to the NUL that ends the frame, at `end` where `content-length` says so.
-    Body {
-        start: usize,
-        end: Option<usize>,
-    },
-    Dead(DecodeError),
+    Body,
+    Dead,
 }
 
 /// The state of the decoder; the octets are kept by whoever calls it
@@ -42,7 +38,7 @@ enum Stage {
 pub(super) struct Scanner {
     pub(super) version: Version,
     pub(super) mode: Mode,
-    pub(super) limits: Limits,
+    limits: Limits,
     /// Octets of the stream before the current frame.
     base: u64,
     stage: Stage,
@@ -54,6 +50,11 @@ pub(super) struct Scanner {
     pub(super) spans: Spans,
     pub(super) escaped: bool,
     content_length: Option<u64>,
+    /// Where the body begins, and where its NUL is if `content-length` says so.
+    body: usize,
+    body_end: Option<usize>,
+    /// What ended the stream.
+    fault: Option<DecodeError>,
     #[cfg(test)]
     pub(super) examined: u64,
 }
@@ -63,7 +64,7 @@ impl Scanner {
         Self {
             version: Version::V1_2,
             mode,
-            limits,
+            limits: representable(limits),
             base: 0,
             stage: Stage::Between,
             line: 0,
@@ -72,9 +73,16 @@ impl Scanner {
             spans: Spans::new(),
             escaped: false,
             content_length: None,
+            body: 0,
+            body_end: None,
+            fault: None,
             #[cfg(test)]
             examined: 0,
         }
+    }
+
+    pub(super) const fn set_limits(&mut self, limits: Limits) {
+        self.limits = representable(limits);
     }
 
     /// Octets of the stream that were taken so far
@@ -98,37 +106,41 @@ impl Scanner {
     pub(super) fn scan(&mut self, data: &[u8]) -> Result<Found, DecodeError> {
         let result = self.step(data);
         if let Err(error) = result {
-            self.stage = Stage::Dead(error);
+            self.stage = Stage::Dead;
+            self.fault = Some(error);
         }
         result
     }
 
+    #[inline]
     fn step(&mut self, data: &[u8]) -> Result<Found, DecodeError> {
-        loop {
-            match self.stage {
-                Stage::Dead(error) => return Err(error),
-                Stage::Between => match data.first() {
-                    None => return Ok(Found::More),
-                    Some(b'\n' | b'\r' | 0) => match self.between(data)? {
-                        Some(found) => return Ok(found),
-                        None => self.stage = Stage::Command,
-                    },
-                    Some(_) => self.stage = Stage::Command,
-                },
-                Stage::Command => {
-                    let Some(end) = self.command_end(data)? else {
-                        return Ok(Found::More);
-                    };
-                    self.command(data, end)?;
-                    self.stage = Stage::Headers;
+        // Most often all of it is there, and each stage runs into the next.
+        if self.stage == Stage::Between {
+            match data.first() {
+                None => return Ok(Found::More),
+                Some(b'\n' | b'\r' | 0) => {
+                    if let Some(found) = self.between(data)? {
+                        return Ok(found);
+                    }
                 }
-                Stage::Headers => match self.headers(data)? {
-                    None => return Ok(Found::More),
-                    Some(head) => self.stage = self.head(data, head)?,
-                },
-                Stage::Body { start, end: Some(end) } => return self.sized(data, start, end),
-                Stage::Body { start, end: None } => return self.unsized_body(data, start),
+                Some(_) => {}
             }
+            self.stage = Stage::Command;
+        }
+        if self.stage == Stage::Command {
+            let Some(end) = self.command_end(data)? else { return Ok(Found::More) };
+            self.command(data, end)?;
+            self.stage = Stage::Headers;
+        }
+        if self.stage == Stage::Headers {
+            let Some(head) = self.headers(data)? else { return Ok(Found::More) };
+            self.head(data, head)?;
+            self.stage = Stage::Body;
+        }
+        match (self.fault, self.body_end) {
+            (Some(error), _) => Err(error),
+            (None, Some(end)) => self.sized(data, self.body, end),
+            (None, None) => self.unsized_body(data, self.body),
         }
     }
 
@@ -169,6 +181,7 @@ impl Scanner {
     }
 
     /// Where the command line ends; on success `seen` is behind its LF
+    #[inline]
     fn command_end(&mut self, data: &[u8]) -> Result<Option<usize>, DecodeError> {
         let limit = self.limits.command;
         let rest = data.get(self.seen..).unwrap_or_default();
@@ -234,6 +247,7 @@ impl Scanner {
         Ok(())
     }
 
+    #[inline]
     fn command(&mut self, data: &[u8], end: usize) -> Result<(), DecodeError> {
         let line = match data.get(..end).unwrap_or_default() {
             [line @ .., b'\r'] if self.cr_ends_lines() => line,
@@ -259,6 +273,7 @@ impl Scanner {
     }
 
     /// Takes header lines up to the blank one; gives the length of the head with it
+    #[inline]
     fn headers(&mut self, data: &[u8]) -> Result<Option<usize>, DecodeError> {
         let limits = self.limits;
         let cr_ends_lines = self.cr_ends_lines();
@@ -304,7 +319,7 @@ impl Scanner {
                 self.line = start;
                 self.content_length(data, end, value)?;
             }
-            self.spans.push(Span::new(start, start + name.len(), start + line.len()));
+            self.spans.push(Span::within(start, start + name.len(), start + line.len()));
             start = seen;
         }
     }
@@ -324,13 +339,15 @@ impl Scanner {
     }
 
     /// Checks the head as a whole and says where the body ends, if that is known
-    fn head(&mut self, data: &[u8], length: usize) -> Result<Stage, DecodeError> {
+    #[inline]
+    fn head(&mut self, data: &[u8], length: usize) -> Result<(), DecodeError> {
         let head = data.get(..length).unwrap_or_default();
-        if !is_usual(head) {
-            self.unusual_head(head)?;
+        let unusual = survey(head);
+        if unusual != 0 {
+            self.unusual_head(head, unusual)?;
         }
         let has_body = self.command.may_have_body() || self.version == Version::V1_0;
-        let end = match self.content_length {
+        self.body_end = match self.content_length {
             None => None,
             Some(octets) if octets > 0 && !has_body => {
                 return Err(self.body_not_allowed(length));
@@ -340,42 +357,42 @@ impl Scanner {
                 _ => return Err(self.body_too_large(length)),
             },
         };
+        self.body = length;
         self.seen = length;
-        Ok(Stage::Body { start: length, end })
+        Ok(())
     }
 
     /// Looks closer at a head that holds a backslash, a NUL, a CR, or octets that are not ASCII
     #[cold]
-    fn unusual_head(&mut self, head: &[u8]) -> Result<(), DecodeError> {
-        if let Some(nul) = memchr(0, head) {
-            return Err(self.nul_in_head(head, nul));
+    fn unusual_head(&mut self, head: &[u8], unusual: u8) -> Result<(), DecodeError> {
+        if unusual & find::NUL != 0 {
+            return Err(self.fault(head, head.len(), DecodeErrorKind::NulInHeader, 0));
         }
-        if self.cr_ends_lines() {
+        if unusual & find::CR != 0 && self.cr_ends_lines() {
             for at in memchr::memchr_iter(b'\r', head) {
                 if head.get(at + 1) != Some(&b'\n') {
                     return Err(self.error(DecodeErrorKind::BareCr, at));
                 }
             }
         }
-        if let Err(error) = std::str::from_utf8(head) {
-            return Err(self.error(DecodeErrorKind::InvalidUtf8, error.valid_up_to()));
+        if unusual & find::NOT_ASCII != 0 {
+            if let Err(error) = std::str::from_utf8(head) {
+                return Err(self.error(DecodeErrorKind::InvalidUtf8, error.valid_up_to()));
+            }
         }
         let reading = self.reading();
-        if reading.escapes() && memchr(b'\\', head).is_some() {
+        if unusual & find::BACKSLASH != 0 && reading.escapes() {
             self.escaped = true;
-            for span in self.spans.as_slice() {
-                let name = head.get(span.name()).unwrap_or_default();
-                let value = head.get(span.value()).unwrap_or_default();
-                if !reading.accepts(name) || !reading.accepts(value) {
-                    let kind = DecodeErrorKind::BadEscape;
-                    return Err(self.error(kind, span.name().start));
-                }
+            // No sequence reaches over a colon or an EOL: what stands behind the backslash would be undefined.
+            if let Some(at) = reading.undefined_escape(head) {
+                return Err(self.error(DecodeErrorKind::BadEscape, at));
             }
         }
         Ok(())
     }
 
     /// A body whose length is known: its octets are not looked at
+    #[inline]
     fn sized(&self, data: &[u8], start: usize, end: usize) -> Result<Found, DecodeError> {
         match data.get(end) {
             None => Ok(Found::More),
@@ -385,9 +402,10 @@ impl Scanner {
     }
 
     /// A body that ends at the first NUL
+    #[inline]
     fn unsized_body(&mut self, data: &[u8], start: usize) -> Result<Found, DecodeError> {
         let rest = data.get(self.seen..).unwrap_or_default();
-        let nul = memchr(0, rest).map(|at| self.seen + at);
+        let nul = find(0, rest).map(|at| self.seen + at);
         let end = nul.unwrap_or(data.len());
         self.count_examined(end - self.seen);
         if end > start && !self.command.may_have_body() && self.version > Version::V1_0 {
@@ -480,4 +498,12 @@ impl Scanner {
         #[cfg(not(test))]
         let _ = octets;
     }
+}
+
+/// A head that is longer than offsets reach is refused, whatever the limits say.
+const fn representable(mut limits: Limits) -> Limits {
+    if limits.head > MAX_HEAD {
+        limits.head = MAX_HEAD;
+    }
+    limits
 }

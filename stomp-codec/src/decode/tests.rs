@@ -127,7 +127,7 @@ fn nothing_follows_an_error() {
 fn errors_say_where() {
     for (text, offset) in [
         ("\n\nSEND\ndestination:/q\n\nx\0BEGIN\nnocolon\n\n\0", 31),
-        ("SEND\nk:\\t\n\n\0", 5),
+        ("SEND\nk:\\t\n\n\0", 7),
         ("SEND\nk:a\rb\n\n\0", 8),
         ("DISCONNECT\n\n\0FOO\n\n\0", 13),
         ("SEND\ncontent-length:1\n\nxy\0", 24),

@@ -3,6 +3,9 @@ use std::ops::Range;
 /// Header lines kept without an allocation; known peers rarely send more
 const INLINE: usize = 16;
 
+/// The longest head that [`Span`] can point into
+pub(crate) const MAX_HEAD: usize = u32::MAX as usize;
+
 /// Where one header line stands in its head
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Span {
@@ -16,6 +19,12 @@ impl Span {
     pub(crate) fn new(start: usize, colon: usize, end: usize) -> Self {
         let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
         Self { start: narrow(start), colon: narrow(colon), end: narrow(end) }
+    }
+
+    /// Offsets into a received head, which [`MAX_HEAD`] bounds
+    #[inline]
+    pub(crate) const fn within(start: usize, colon: usize, end: usize) -> Self {
+        Self { start: start as u32, colon: colon as u32, end: end as u32 }
     }
 
     pub(crate) const fn name(self) -> Range<usize> {
@@ -50,6 +59,7 @@ impl Spans {
             *slot = span;
         } else {
             if self.len == INLINE {
+                self.spilled.reserve_exact(4 * INLINE);
                 self.spilled.extend_from_slice(&self.inline);
             }
             self.spilled.push(span);

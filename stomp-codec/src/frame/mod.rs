@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub(crate) use header::{Span, Spans};
+pub(crate) use header::{MAX_HEAD, Span, Spans};
 
 use crate::escape::Reading;
 use crate::{ByteStr, Command};

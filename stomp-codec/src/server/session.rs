@@ -55,6 +55,8 @@ pub struct Session<T> {
     pub(super) timers: Timers<5>,
     /// What the client's `heart-beat` header said.
     pub(super) peer_heart_beat: HeartBeat,
+    /// How long the session may be silent.
+    send_interval: Option<std::time::Duration>,
     pub(super) receipts: Receipts,
     pub(super) subscriptions: Subscriptions<T>,
     pub(super) transactions: Transactions<T>,
@@ -115,6 +117,7 @@ impl<T> Session<T> {
             held_octets: 0,
             timers,
             peer_heart_beat: HeartBeat::NONE,
+            send_interval: None,
             receipts: Receipts::default(),
             subscriptions: Subscriptions::new(),
             transactions: Transactions::new(),
@@ -241,6 +244,7 @@ impl<T> Session<T> {
         headers.extend(accepted.headers.iter().map(|(name, value)| (&**name, &**value)));
         let transmit = lossy(Command::Connected, self.version, &headers, &Bytes::new());
         self.phase = Phase::Open;
+        self.send_interval = self.config.heart_beat.outgoing(self.peer_heart_beat).map(send_after);
         self.push(transmit);
         self.promise_life();
         self.expect_life();
@@ -463,10 +467,8 @@ impl<T> Session<T> {
 
     /// Something was sent: the next heart-beat can wait
     fn promise_life(&mut self) {
-        if self.phase == Phase::Open {
-            if let Some(interval) = self.config.heart_beat.outgoing(self.peer_heart_beat) {
-                self.timers.set(timer::SEND, self.now, send_after(interval));
-            }
+        if let Some(interval) = self.send_interval.filter(|_| self.phase == Phase::Open) {
+            self.timers.set(timer::SEND, self.now, interval);
         }
     }
 
