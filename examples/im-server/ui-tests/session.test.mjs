@@ -159,6 +159,23 @@ test("a message that may succeed later goes again", async () => {
   assert.deepEqual(texts(page.latest()).map(({ body }) => body), ["later"]);
 });
 
+test("P4: what may have been sent more than a day ago is not repeated without being asked", async () => {
+  const storage = new FakeStorage();
+  const day = 24 * 3_600_000;
+  const entry = { conversation: DIRECT, destination: "/user/bob", created: Date.now() - day, error: null };
+  const entries = [
+    { ...entry, key: "k1", body: "perhaps sent", tried: true },
+    { ...entry, key: "k2", body: "never sent", tried: false },
+  ];
+  storage.setItem("im.outbox.alice", JSON.stringify(entries));
+  const page = start({ storage });
+  await connect(page);
+  assert.deepEqual(texts(page.latest()).map(({ body }) => body), ["never sent"]);
+  assert.match(page.model.outbox.entries[0].error, /more than a day old/);
+  page.session.retrySend("k1");
+  assert.deepEqual(texts(page.latest()).map(({ body }) => body), ["never sent", "perhaps sent"]);
+});
+
 test("my message that is in the history already need not go again", async () => {
   const storage = new FakeStorage();
   const before = start({ storage });

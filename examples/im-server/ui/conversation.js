@@ -94,7 +94,7 @@ export class Conversation {
     if (snapshot.last_seq >= this.lastSeq) {
       this.lastSeq = snapshot.last_seq;
       this.unread = this.myRead >= snapshot.last_seq ? 0 : snapshot.unread;
-      if (snapshot.last_message) this.lastMessage = snapshot.last_message;
+      if (snapshot.last_message && isShown(snapshot.last_message)) this.lastMessage = snapshot.last_message;
     }
   }
 

@@ -50,7 +50,12 @@ export function reconcile(parent, rows) {
   const known = new Map();
   for (const child of parent.children) known.set(child.rowKey, child);
   let next = parent.firstElementChild;
-  for (const { key, signature, render, update } of rows) {
+  const used = new Set();
+  for (const { key: name, signature, render, update } of rows) {
+    // Keys come from others, too: one that comes twice must not leave an element behind.
+    let key = name;
+    while (used.has(key)) key += "+";
+    used.add(key);
     let element = known.get(key);
     known.delete(key);
     if (element && element.rowSignature !== signature && update) {

@@ -1,7 +1,10 @@
 // What was written and is not known to be stored yet. It survives a reload, and keeps its order and its keys, so that
 // sending it again makes no second message.
 
-/** The entries are `{ key, conversation, destination, body, created, error }`; `error` is set where the server refused. */
+/**
+ * The entries are `{ key, conversation, destination, body, created, tried, error }`. `tried` is set once an entry has been on its way, `error`
+ * where the server refused it.
+ */
 export class Outbox {
   #storage;
   #slot;
@@ -25,7 +28,7 @@ export class Outbox {
   }
 
   add({ conversation, destination, body, created }) {
-    const entry = { key: randomKey(), conversation, destination, body, created, error: null };
+    const entry = { key: randomKey(), conversation, destination, body, created, tried: false, error: null };
     this.entries.push(entry);
     this.#save();
     return entry;
@@ -43,6 +46,11 @@ export class Outbox {
     return true;
   }
 
+  /** The entry is on its way: the server may have it although no receipt comes. */
+  tried(key) {
+    if (!this.entries.find((entry) => entry.key === key)?.tried) this.#change(key, { tried: true });
+  }
+
   /** Marks an entry as refused; it stays, for the person to decide. */
   fail(key, error) {
     this.#change(key, { error });
@@ -52,7 +60,7 @@ export class Outbox {
   retry(key) {
     const entry = this.entries.find((one) => one.key === key);
     if (!entry) return;
-    this.entries = [...this.entries.filter((one) => one !== entry), { ...entry, error: null }];
+    this.entries = [...this.entries.filter((one) => one !== entry), { ...entry, created: Date.now(), error: null }];
     this.#save();
   }
 

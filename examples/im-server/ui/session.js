@@ -11,6 +11,8 @@ const TYPING_EVERY_MS = 3000;
 // Signals of one burst of messages are said once.
 const SIGNAL_DELAY_MS = 150;
 const SNAPSHOT_RETRY_MS = 3000;
+// The server knows a key for a day. What went out before that and got no receipt is not sent again without being asked.
+const KEY_LIFE_MS = 23 * 3_600_000;
 const MAX_WATCHED = 500;
 const SIGNALS = new Set(["typing", "read", "delivered"]);
 
@@ -236,12 +238,18 @@ export class Session {
     if (!this.#client.connected) return;
     for (const entry of this.#outbox.entries) {
       if (this.#inFlight.size >= WINDOW) return;
-      if (!entry.error && !this.#inFlight.has(entry.key)) this.#transmit(entry);
+      if (entry.error || this.#inFlight.has(entry.key)) continue;
+      if (entry.tried && Date.now() - entry.created > KEY_LIFE_MS) {
+        this.#outbox.fail(entry.key, "it is more than a day old, and may have been sent already");
+      } else {
+        this.#transmit(entry);
+      }
     }
   }
 
   async #transmit(entry) {
     this.#inFlight.add(entry.key);
+    this.#outbox.tried(entry.key);
     let again = true;
     try {
       const receipt = await this.#client.send(entry.destination, {
