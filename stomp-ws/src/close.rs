@@ -2,8 +2,7 @@ use std::fmt;
 
 /// Status code of a WebSocket Close frame (RFC 6455 section 7.4)
 ///
-/// A STOMP session that ends over TCP ends with the same code in logs and in [`Closed`](crate::Closed)
-/// although no octet carries it.
+/// Over TCP no octet carries it; there it only names the end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
 

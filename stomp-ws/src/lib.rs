@@ -1,4 +1,24 @@
-//! STOMP over WebSocket and TCP: server and client transports.
+//! STOMP over WebSocket and TCP: server and client.
+//!
+//! The protocol itself (frames, sessions) is in [`stomp_codec`]; this crate joins it to sockets, with tokio.
+//!
+//! - [`ServerConnection`]: the server's side of one connection; [`TcpAcceptor`] makes them from TCP, and
+#![cfg_attr(feature = "axum", doc = "  [`axum::StompUpgrade`] from a route of an axum router.")]
+#![cfg_attr(
+    not(feature = "axum"),
+    doc = "  `axum::StompUpgrade` (feature `axum`) from a route of an axum router."
+)]
+//! - [`client::Client`]: a client for both.
+//! - [`Transport`]: what both stand on, for drivers of one's own: octets in, frames out, over any byte stream.
+//!
+//! Everything that accumulates is bounded ([`TransportConfig`]), every wait ends, and every future is cancel safe
+//! where it says so.
+//!
+//! # Features
+//!
+//! | feature | default | what |
+//! |---|---|---|
+//! | `axum` | no | the extractor `StompUpgrade` |
 
 mod acceptor;
 #[cfg(feature = "axum")]
