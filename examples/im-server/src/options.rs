@@ -1,11 +1,15 @@
 //! The command line.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Parser;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command, CommandFactory as _, Parser};
 
 /// An instant-messaging server: web chat, STOMP over WebSocket and TCP, and REST.
 ///
@@ -28,18 +32,36 @@ pub(crate) struct Options {
     pub(crate) data: PathBuf,
 
     /// Message queue: `embedded` (a file in the data folder), `memory` (lost at exit) or a URL
-    #[arg(long, env = "IM_BROKER", value_name = "KIND", default_value = "embedded")]
+    #[arg(
+        long,
+        env = "IM_BROKER",
+        hide_env_values = true,
+        value_name = "KIND",
+        default_value = "embedded",
+        value_parser = Discreet::<BrokerKind>::new()
+    )]
     pub(crate) broker: BrokerKind,
 
     /// Message and user store: `sqlite` (a file in the data folder), `memory` (lost at exit) or a URL
-    #[arg(long, env = "IM_STORE", value_name = "KIND", default_value = "sqlite")]
+    #[arg(
+        long,
+        env = "IM_STORE",
+        hide_env_values = true,
+        value_name = "KIND",
+        default_value = "sqlite",
+        value_parser = Discreet::<StoreKind>::new()
+    )]
     pub(crate) store: StoreKind,
 
     /// User to make at start if missing; repeatable [env: IM_USER, several separated by blanks]
     ///
     /// The command line of a process can be read by every user of its machine: for passwords that
     /// matter use the environment variable, or sign up on the page.
-    #[arg(long = "user", value_name = "NAME:PASSWORD")]
+    #[arg(
+        long = "user",
+        value_name = "NAME:PASSWORD",
+        value_parser = Discreet::<NewUser>::new()
+    )]
     pub(crate) users: Vec<NewUser>,
 
     /// Let every signed-in user use every /queue and /topic, as a fresh RabbitMQ does
@@ -74,13 +96,47 @@ impl Options {
                 Ok(users) => options.users = users,
                 Err(error) => {
                     let error = format!("invalid value in IM_USER: {error}");
-                    <Self as clap::CommandFactory>::command()
-                        .error(clap::error::ErrorKind::ValueValidation, error)
-                        .exit()
+                    Self::command().error(ErrorKind::ValueValidation, error).exit()
                 }
             }
         }
         options
+    }
+}
+
+/// Parses a value that may hold a password: unlike clap's own, its errors do not repeat the value.
+struct Discreet<T>(PhantomData<fn() -> T>);
+
+impl<T> Discreet<T> {
+    const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Clone for Discreet<T> {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+impl<T> TypedValueParser for Discreet<T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        let text = value.to_str().ok_or_else(|| "not UTF-8".to_owned());
+        text.and_then(str::parse).map_err(|problem: String| {
+            let argument = argument.map(ToString::to_string).unwrap_or_default();
+            let text = format!("invalid value for {argument}: {problem}");
+            command.clone().error(ErrorKind::ValueValidation, text)
+        })
     }
 }
 
@@ -164,7 +220,6 @@ mod tests {
 
     #[test]
     fn the_command_line_definition_is_consistent() {
-        use clap::CommandFactory;
         Options::command().debug_assert();
     }
 

@@ -1,11 +1,9 @@
 //! The web chat, embedded in the binary.
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use rust_embed::RustEmbed;
 
 /// The files of `ui/`. Part of the binary in debug builds, too: a test may run from any folder.
@@ -18,14 +16,12 @@ struct Files;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' \
     data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Serves `/` and the files that the page loads.
-pub(crate) fn router() -> Router {
-    Router::new()
-        .route("/", get(|headers: HeaderMap| async move { serve("index.html", &headers) }))
-        .route(
-            "/{*path}",
-            get(|Path(path): Path<String>, headers: HeaderMap| async move { serve(&path, &headers) }),
-        )
+/// Serves `/` and the files that the page loads; a fallback for a router.
+pub(crate) fn files() -> MethodRouter {
+    get(|uri: Uri, headers: HeaderMap| async move {
+        let path = uri.path().trim_start_matches('/');
+        serve(if path.is_empty() { "index.html" } else { path }, &headers)
+    })
 }
 
 fn serve(path: &str, request: &HeaderMap) -> Response {

@@ -74,8 +74,10 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
     if !options.no_signup {
         rest = rest.sign_up(hasher);
     }
-    let router: Router =
-        rest.router().route("/ws", websocket(gateway.clone(), origins)).merge(page::router());
+    let router: Router = rest
+        .router()
+        .route("/ws", websocket(gateway.clone(), origins))
+        .fallback_service(page::files());
 
     let ended = end_signal().map_err(StartError::Signals)?;
     announce(&http_listener, &stomp_listener, data.path());
