@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::destination::Destination;
 use crate::directory::{Directory, Member};
 use crate::error::GatewayError;
-use crate::hub::Hub;
+use crate::hub::{Drops, Hub};
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::outgoing::{self, Stamp};
 use crate::pipeline::Pipeline;
@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
     pub(crate) hub: Hub,
+    pub(crate) drops: Drops,
     pipeline: Mutex<Option<Pipeline>>,
     pipeline_task: Mutex<Option<JoinHandle<()>>>,
     presence: PresenceTable,
@@ -95,11 +96,13 @@ impl Gateway {
             Arc::clone(&broker),
             settings.pipeline_bytes,
         );
+        let drops = Drops::default();
         Self {
             inner: Arc::new(Inner {
                 settings,
                 clock,
-                hub: Hub::new(Arc::clone(&broker)),
+                hub: Hub::new(Arc::clone(&broker), drops.clone()),
+                drops,
                 broker,
                 store,
                 directory,
@@ -223,6 +226,13 @@ impl Gateway {
     #[must_use]
     pub fn broker(&self) -> &Arc<dyn Broker> {
         &self.inner.broker
+    }
+
+    /// How many live messages were dropped because a subscriber was slow, counted per subscriber
+    /// (P7). Messages of inboxes, queues and durable subscriptions never are.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.inner.drops.get()
     }
 
     /// What it was built with.

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures::StreamExt;
@@ -12,11 +13,29 @@ use crate::outgoing::Outgoing;
 /// What may wait between the broker and the fan-out of one topic, in octets.
 const TOPIC_BUFFER: usize = 8 * 1024 * 1024;
 
+/// How many live messages were dropped for slow subscribers, each counted for each of them; cheap to
+/// clone, and all clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Drops(Arc<AtomicU64>);
+
+impl Drops {
+    pub(crate) fn add(&self, count: u64) {
+        if count > 0 {
+            self.0.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The fan-out within this node: one broker subscription per topic pattern, however many sessions
 /// listen to it. A message is handed to each of them as the same shared value.
 #[derive(Debug)]
 pub(crate) struct Hub {
     broker: Arc<dyn Broker>,
+    drops: Drops,
     topics: Arc<Topics>,
 }
 
@@ -39,8 +58,8 @@ pub(crate) struct HubSubscription {
 }
 
 impl Hub {
-    pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker, topics: Arc::default() }
+    pub(crate) fn new(broker: Arc<dyn Broker>, drops: Drops) -> Self {
+        Self { broker, drops, topics: Arc::default() }
     }
 
     /// Joins the fan-out of `pattern`. It is live on return: what is published after it is seen
@@ -57,6 +76,7 @@ impl Hub {
         let pattern = Arc::clone(&subscription.pattern);
         let topic = Arc::downgrade(&subscription.topic);
         let topics = Arc::downgrade(&self.topics);
+        let drops = self.drops.clone();
         subscription
             .topic
             .pump
@@ -65,7 +85,7 @@ impl Hub {
                     SubscribeOptions::new().with_buffer(TOPIC_BUFFER, Overflow::DropOldest);
                 let source = Source::topic(Arc::clone(&pattern));
                 let live = self.broker.subscribe(source, options).await?;
-                let pump = pump(live, topic, topics, pattern);
+                let pump = pump(live, topic, topics, pattern, drops);
                 Ok::<_, BrokerError>(AbortOnDropHandle::new(tokio::spawn(pump)))
             })
             .await?;
@@ -115,6 +135,7 @@ async fn pump(
     topic: Weak<Topic>,
     topics: Weak<Topics>,
     pattern: Arc<str>,
+    drops: Drops,
 ) {
     let mut dropped_before = 0;
     while let Some(batch) = live.next().await {
@@ -122,15 +143,13 @@ async fn pump(
         let lost = live.dropped() - dropped_before;
         dropped_before += lost;
         let feeds = lock(&topic.feeds);
+        drops.add(lost);
         for feed in feeds.iter() {
             feed.lag(lost);
         }
         for delivery in batch {
             let message = Arc::new(Outgoing::new(delivery.message));
-            let dropped: u64 = feeds.iter().map(|feed| feed.push(&message)).sum();
-            if dropped > 0 {
-                tracing::debug!(dropped, "messages dropped for slow subscribers");
-            }
+            drops.add(feeds.iter().map(|feed| feed.push(&message)).sum());
         }
     }
     // The broker has ended it: whoever comes from now on starts anew.
@@ -172,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn many_subscribers_of_a_topic_cost_the_broker_one() {
         let broker = Arc::new(Memory::default());
-        let hub = Hub::new(broker.clone());
+        let hub = Hub::new(broker.clone(), Drops::default());
         let mut places = Vec::new();
         for _ in 0..100 {
             places.push(hub.subscribe("a.*", ROOMY).await.unwrap());
@@ -196,7 +215,8 @@ mod tests {
     #[tokio::test]
     async fn p7_a_slow_subscriber_costs_itself_only() {
         let broker = Arc::new(Memory::default());
-        let hub = Hub::new(broker.clone());
+        let drops = Drops::default();
+        let hub = Hub::new(broker.clone(), drops.clone());
         let two = 2 * Message::new("1").cost();
         let limits = |overflow| FeedLimits { bytes: two, overflow };
         let (_a, mut oldest) = hub.subscribe("t", limits(Overflow::DropOldest)).await.unwrap();
@@ -217,12 +237,13 @@ mod tests {
         }
         assert_eq!(next(&mut cut).await, None);
         assert!(cut.overflowed());
+        assert_eq!(drops.get(), 1 + 1 + 3, "every drop is counted");
     }
 
     #[tokio::test]
     async fn when_the_broker_ends_so_do_the_feeds() {
         let broker = Arc::new(Memory::default());
-        let hub = Hub::new(broker.clone());
+        let hub = Hub::new(broker.clone(), Drops::default());
         let (_place, mut reader) = hub.subscribe("t", ROOMY).await.unwrap();
         broker.shutdown().await;
         assert_eq!(next(&mut reader).await, None);

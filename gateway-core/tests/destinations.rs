@@ -292,3 +292,33 @@ async fn a_session_ends_when_its_credentials_do() {
     assert!(alice.is_connected());
     assert_eq!(alice.closed().await.error.unwrap().message(), "token expired");
 }
+
+/// P6, P7: a client that acknowledges late gets a timeline and a topic all the same, in order and
+/// without a hole, and holds up nobody.
+#[tokio::test]
+async fn what_is_not_acknowledged_makes_live_messages_wait() {
+    let gateway = populated(builder().open(true)).await;
+    let (alice, bob) = (connect(&gateway, "alice").await, connect(&gateway, "bob").await);
+    let subscribe =
+        |destination| bob.subscribe(destination).ack(AckMode::ClientIndividual).confirmed();
+    let (mut topic, _) = subscribe("/topic/t").await.unwrap();
+    let (mut timeline, _) = subscribe("/group/ops").await.unwrap();
+    for number in 0..600 {
+        send(&alice, "/topic/t", &number.to_string()).await;
+        send(&alice, "/group/ops", &number.to_string()).await;
+    }
+    for subscription in [&mut topic, &mut timeline] {
+        let mut unacked = Vec::new();
+        for number in 0..600 {
+            let message = subscription.recv().await.unwrap();
+            assert_eq!(body(&message), number.to_string());
+            unacked.push(message);
+            if unacked.len() == 200 {
+                for message in unacked.drain(..) {
+                    bob.ack(&message).confirmed().await.unwrap();
+                }
+            }
+        }
+    }
+    assert_eq!(gateway.dropped(), 0);
+}

@@ -1,7 +1,7 @@
 //! From the broker to the client, and the client's acknowledgements back.
 
 use mq_bridge::{Acker, Confirm, Delivery, EndReason, Nack};
-use stomp_codec::server::ErrorReply;
+use stomp_codec::server::{ErrorReply, SubscriptionId};
 use stomp_ws::CloseCode;
 
 use super::input::{Ended, Input};
@@ -20,6 +20,7 @@ impl Session {
             }
             Input::Live(FeedItem::Message(message)) => self.on_live(key, &message),
             Input::Live(FeedItem::Lagged(count)) => {
+                // Counted where they were dropped.
                 tracing::debug!(count, "messages dropped for a slow session");
             }
             Input::Timeline(messages) => {
@@ -62,24 +63,43 @@ impl Session {
         }
     }
 
-    /// A live message: given out if there is room beside the deliveries, else dropped.
+    /// A live message. Where the client leaves too many unacknowledged, signals are dropped; all else
+    /// waits in its feed, within the feed's bounds.
     fn on_live(&mut self, key: u64, message: &Outgoing) {
         let Some(subscriber) = self.subscribers.get(&key) else { return };
-        if let (Kind::Inbox, Some(who)) = (&subscriber.kind, &self.who)
-            && outgoing::is_echo(message.message(), &who.user, &who.device)
-        {
-            return;
-        }
+        let inbox = subscriber.kind == Kind::Inbox;
         let session = self.connection.session();
-        if !subscriber.auto && session.window(&subscriber.id) <= subscriber.prefetch as usize {
-            tracing::debug!("a live message was dropped: too many unacknowledged ones");
-            return;
-        }
-        if let Some(frame) = message.frame() {
-            let token = Token { subscriber: key, tag: None };
-            if let Err(error) = session.deliver(&subscriber.id, frame, token, false) {
-                tracing::debug!(%error, "a live message was dropped");
+        let full =
+            !subscriber.auto && session.window(&subscriber.id) <= subscriber.prefetch as usize;
+        if inbox {
+            let echo = self
+                .who
+                .as_ref()
+                .is_some_and(|who| outgoing::is_echo(message.message(), &who.user, &who.device));
+            if echo {
+                return;
             }
+            if full {
+                self.inner.drops.add(1);
+                return;
+            }
+        }
+        let Some(frame) = message.frame() else { return };
+        let token = Token { subscriber: key, tag: None };
+        if let Err(error) = session.deliver(&subscriber.id, frame, token, false) {
+            // As for deliveries: within the bounds it fits.
+            tracing::warn!(%error, "a message was not taken by the session");
+            self.connection.fail(CloseCode::POLICY, "too slow: messages pile up");
+        } else if full && !inbox {
+            subscriber.input.pause(true);
+        }
+    }
+
+    /// The client has acknowledged something: what waited for that goes on.
+    pub(super) fn resume(&self, subscription: &SubscriptionId) {
+        let subscriber = self.keys.get(subscription).and_then(|key| self.subscribers.get(key));
+        if let Some(subscriber) = subscriber {
+            subscriber.input.pause(false);
         }
     }
 

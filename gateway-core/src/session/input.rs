@@ -45,6 +45,8 @@ pub(super) struct KeyedInput {
 
 struct Slot {
     stream: Option<BoxInput>,
+    /// Nothing is taken from the stream for now.
+    paused: bool,
     waker: Option<Waker>,
 }
 
@@ -62,7 +64,8 @@ pub(super) fn keyed(
     key: u64,
     stream: impl Stream<Item = Input> + Send + 'static,
 ) -> (KeyedInput, InputHandle) {
-    let slot = Arc::new(Mutex::new(Slot { stream: Some(Box::pin(stream)), waker: None }));
+    let slot =
+        Arc::new(Mutex::new(Slot { stream: Some(Box::pin(stream)), paused: false, waker: None }));
     (KeyedInput { key, slot: Arc::clone(&slot) }, InputHandle(slot))
 }
 
@@ -71,6 +74,10 @@ impl Stream for KeyedInput {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut slot = lock(&self.slot);
+        if slot.paused && slot.stream.is_some() {
+            slot.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let Some(stream) = &mut slot.stream else { return Poll::Ready(None) };
         match stream.as_mut().poll_next(cx) {
             Poll::Ready(Some(input)) => Poll::Ready(Some((self.key, input))),
@@ -82,6 +89,19 @@ impl Stream for KeyedInput {
                 slot.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
+        }
+    }
+}
+
+impl InputHandle {
+    /// Pauses the input, or lets it go on.
+    pub(super) fn pause(&self, paused: bool) {
+        let mut slot = lock(&self.0);
+        slot.paused = paused;
+        let waker = if paused { None } else { slot.waker.take() };
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 }

@@ -72,7 +72,7 @@ pub(super) struct Subscriber {
     pub(super) kind: Kind,
     pub(super) acker: Option<Acker>,
     pub(super) prefetch: u32,
-    _input: InputHandle,
+    pub(super) input: InputHandle,
 }
 
 /// Who is signed in.
@@ -90,7 +90,7 @@ struct Done {
 
 pub(super) struct Session {
     gateway: Gateway,
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     pub(super) connection: ServerConnection<Token>,
     address: Option<IpAddr>,
     pub(super) who: Option<Arc<Who>>,
@@ -99,7 +99,7 @@ pub(super) struct Session {
     /// When the credentials end.
     expiry: Option<Pin<Box<Sleep>>>,
     pub(super) subscribers: HashMap<u64, Subscriber>,
-    keys: HashMap<SubscriptionId, u64>,
+    pub(super) keys: HashMap<SubscriptionId, u64>,
     next_key: u64,
     inputs: SelectAll<KeyedInput>,
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -216,11 +216,13 @@ impl Session {
                     Err(error) => self.fail(&error, receipt),
                 }
             }
-            Event::Ack { tokens, receipt, .. } => {
+            Event::Ack { subscription, tokens, receipt } => {
+                self.resume(&subscription);
                 let confirms = self.settle(&tokens, None);
                 self.wait_for_settled(receipt, confirms);
             }
-            Event::Nack { tokens, receipt, .. } => {
+            Event::Nack { subscription, tokens, receipt } => {
+                self.resume(&subscription);
                 let confirms = self.settle(&tokens, Some(Nack::Requeue));
                 self.wait_for_settled(receipt, confirms);
             }
@@ -334,7 +336,8 @@ impl Session {
     fn add(&mut self, id: SubscriptionId, ack: AckMode, opened: Opened) {
         let key = self.next_key;
         self.next_key += 1;
-        // Twice the prefetch: live messages take what deliveries leave, and never their places.
+        // Twice the prefetch: signals take what deliveries leave, and never their places; and a part
+        // of a timeline always fits.
         let window = opened.prefetch.saturating_mul(2) as usize;
         self.connection.session().set_window(&id, window);
         let (input, handle) = keyed(key, opened.input);
@@ -346,7 +349,7 @@ impl Session {
             kind: opened.kind,
             acker: opened.acker,
             prefetch: opened.prefetch,
-            _input: handle,
+            input: handle,
         };
         self.subscribers.insert(key, subscriber);
     }
