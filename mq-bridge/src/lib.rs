@@ -68,6 +68,7 @@ mod broker;
 mod capability;
 mod confirm;
 mod declaration;
+mod derived;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
@@ -89,6 +90,7 @@ pub use broker::Broker;
 pub use capability::{Capabilities, Capability};
 pub use confirm::{Confirm, Confirmer};
 pub use declaration::{Declaration, DeclarationKind};
+pub use derived::Derived;
 #[cfg(feature = "embedded")]
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use error::BrokerError;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use futures::Stream;
 use tokio::task::coop;
 
-use crate::{Confirm, Message, Target};
+use crate::{Confirm, Derived, Message, Target};
 
 /// A message on its way to a consumer
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +31,23 @@ pub struct Delivery {
     pub delivery_count: u32,
     /// Why the message is here, if this is a dead-letter queue.
     pub dead_letter: Option<DeadLetterReason>,
+    /// What consumers of this process make of the message, shared among them.
+    pub derived: Derived,
 }
 
 impl Delivery {
     /// The first delivery of `message`.
     #[must_use]
-    pub const fn new(tag: u64, message: Message, target: Target) -> Self {
-        Self { tag, message, target, redelivered: false, delivery_count: 1, dead_letter: None }
+    pub fn new(tag: u64, message: Message, target: Target) -> Self {
+        Self {
+            tag,
+            message,
+            target,
+            redelivered: false,
+            delivery_count: 1,
+            dead_letter: None,
+            derived: Derived::new(),
+        }
     }
 }
 

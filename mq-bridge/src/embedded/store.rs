@@ -9,7 +9,9 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::local::{Entry, FetchWindow, Settings, Stored};
-use crate::{DeadLetterReason, Declaration, DeclarationKind, Headers, Message, Source, Target};
+use crate::{
+    DeadLetterReason, Declaration, DeclarationKind, Derived, Headers, Message, Source, Target,
+};
 
 const QUEUE: i64 = 0;
 const DURABLE: i64 = 1;
@@ -345,7 +347,12 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
     Ok(Some(Entry {
         id: id(row, 0)?,
         message_id: id(row, 1)?,
-        stored: Arc::new(Stored { message, redelivered: row.get(6)?, _charge: None }),
+        stored: Arc::new(Stored {
+            message,
+            redelivered: row.get(6)?,
+            derived: Derived::new(),
+            _charge: None,
+        }),
         target,
         deliveries,
         written: deliveries.saturating_add(1),

@@ -375,3 +375,25 @@ async fn expired_messages_go_away_without_being_delivered() {
     assert_eq!(broker.metrics().expired, 2);
     assert_eq!((rows(folder.path(), "entry"), rows(folder.path(), "message")), (0, 0));
 }
+
+#[tokio::test]
+async fn consumers_that_keep_up_share_what_they_derive_from_a_message() {
+    let folder = folder();
+    let broker = open(&folder).await;
+    let mut consumers = Vec::new();
+    for name in ["a", "b", "c"] {
+        broker.declare(&Declaration::durable(name, ["t"])).await.unwrap();
+        consumers.push(broker.subscribe(Source::durable(name), options(10)).await.unwrap());
+    }
+    broker.publish(Publish::to_topic("t", message(7))).await.unwrap();
+    let mut made = 0;
+    for consumer in &mut consumers {
+        let seen = some(consumer, 1).await;
+        let derived = seen[0].derived.get_or_make(|| {
+            made += 1;
+            seen[0].message.body.len()
+        });
+        assert_eq!(*derived, 1);
+    }
+    assert_eq!(made, 1);
+}

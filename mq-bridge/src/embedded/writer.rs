@@ -18,7 +18,7 @@ use crate::local::{
     Counters, Entry, FetchWindow, Group, Promise, Retention, Settings, Stored, Wakers, read, write,
 };
 use crate::{
-    BrokerError, DeadLetterReason, Declaration, DeclarationKind, EndReason, Health, Source,
+    BrokerError, DeadLetterReason, Declaration, DeclarationKind, Derived, EndReason, Health, Source,
 };
 
 use super::Shared;
@@ -398,6 +398,7 @@ impl Batch {
         let stored = Arc::new(Stored {
             message: message.clone(),
             redelivered: publish.redelivered,
+            derived: Derived::new(),
             _charge: None,
         });
         let message_id = self.next_message;

@@ -17,8 +17,8 @@ use std::task::Waker;
 use std::time::SystemTime;
 
 use crate::{
-    BrokerError, Confirm, DeadLetterReason, Declaration, Delivery, EndReason, Message, Source,
-    SourceStats, SubscribeOptions, Target,
+    BrokerError, Confirm, DeadLetterReason, Declaration, Delivery, Derived, EndReason, Message,
+    Source, SourceStats, SubscribeOptions, Target,
 };
 
 use super::lock;
@@ -31,6 +31,7 @@ pub(super) const BATCH: usize = 256;
 pub(crate) struct Stored {
     pub(crate) message: Message,
     pub(crate) redelivered: bool,
+    pub(crate) derived: Derived,
     /// What the message holds of the broker's memory budget, given back on drop.
     pub(crate) _charge: Option<Charge>,
 }
@@ -446,6 +447,7 @@ impl State {
                 redelivered: stored.redelivered || entry.deliveries > 1,
                 delivery_count: entry.deliveries,
                 dead_letter: entry.dead_letter,
+                derived: stored.derived.clone(),
             });
             consumer.unacked_bytes += cost;
             consumer.unacked.insert(entry.id, entry);

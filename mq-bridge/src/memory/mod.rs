@@ -12,8 +12,8 @@ use crate::local::{
 };
 use crate::{
     Acker, Broker, BrokerError, Capabilities, Capability, Confirm, DeadLetterReason, Declaration,
-    DeclarationKind, EndReason, Health, Metrics, Publish, Source, SourceStats, SubscribeOptions,
-    Subscription, Target, validate_pattern,
+    DeclarationKind, Derived, EndReason, Health, Metrics, Publish, Source, SourceStats,
+    SubscribeOptions, Subscription, Target, validate_pattern,
 };
 
 /// How much a [`Memory`] broker keeps
@@ -149,7 +149,12 @@ impl Shared {
             }
         }
         if !prepared.matched.groups.is_empty() {
-            let stored = Arc::new(Stored { message, redelivered, _charge: prepared.charge });
+            let stored = Arc::new(Stored {
+                message,
+                redelivered,
+                derived: Derived::new(),
+                _charge: prepared.charge,
+            });
             for (group, index) in prepared.matched.groups {
                 if let Some(target) = targets.get(index) {
                     self.push(&group, Arc::clone(&stored), target.clone(), None);
