@@ -4,7 +4,7 @@ import { h, icon, setText } from "./dom.js";
 import { nameFault } from "./format.js";
 
 const WORDS = {
-  in: { title: "Welcome back", lead: "Sign in to go on where you left.", submit: "Sign in", busy: "Signing in…" },
+  in: { title: "Welcome", lead: "Sign in, or sign up if you are new here.", submit: "Sign in", busy: "Signing in…" },
   up: { title: "Create your account", lead: "A name and a password, nothing else.", submit: "Create account", busy: "Creating…" },
 };
 

@@ -13,6 +13,8 @@ const GROUP_MS = 5 * 60_000;
 const NEAR_END = 40;
 // So long the line before new messages is kept in sight while more of them come.
 const HOLD_MS = 3000;
+// What is drawn within this time after a change of the history was not said just now.
+const HUSH_MS = 700;
 // Older messages are fetched before the person hits the top.
 const NEAR_START = 400;
 
@@ -34,6 +36,7 @@ export class ChatView {
   #atEnd = true;
   #placed = false;
   #holdUntil = 0;
+  #hushed = null;
 
   constructor(model, options) {
     this.#model = model;
@@ -94,7 +97,7 @@ export class ChatView {
     this.#conversation = conversation;
     this.#body.hidden = !conversation;
     this.#empty.hidden = Boolean(conversation);
-    this.#log.setAttribute("aria-live", "off");
+    this.#hush();
     this.#rows.replaceChildren();
     this.#atEnd = true;
     this.#placed = false;
@@ -124,16 +127,27 @@ export class ChatView {
     const fromEnd = log.scrollHeight - log.scrollTop;
     const firstKey = this.#rows.querySelector("[data-seq]")?.dataset.seq;
     const hadLine = Boolean(this.#line);
+    if (firstKey && conversation.messages.find(isShown)?.seq < Number(firstKey)) this.#hush();
     this.#draw(this.#describe(conversation, now));
     if (!hadLine && this.#line) this.#holdUntil = now + HOLD_MS;
     const grewAbove = firstKey && this.#rows.querySelector("[data-seq]")?.dataset.seq !== firstKey;
 
-    if (!this.#placed) this.#place(conversation);
-    else if (this.#atEnd) this.#follow(now);
-    else if (grewAbove) log.scrollTop = log.scrollHeight - fromEnd;
+    if (!this.#placed) {
+      this.#hush();
+      this.#place(conversation);
+    } else if (this.#atEnd) {
+      this.#follow(now);
+    } else if (grewAbove) {
+      log.scrollTop = log.scrollHeight - fromEnd;
+    }
     this.#afterScroll();
-    // Only what comes from now on is read aloud, not the history.
-    if (this.#placed && conversation.loaded) setTimeout(() => log.setAttribute("aria-live", "polite"), 500);
+  }
+
+  // History is not read aloud, only what comes from now on.
+  #hush() {
+    this.#log.setAttribute("aria-live", "off");
+    clearTimeout(this.#hushed);
+    this.#hushed = setTimeout(() => this.#log.setAttribute("aria-live", "polite"), HUSH_MS);
   }
 
   /** Marks as read what is before the person's eyes. */
@@ -230,7 +244,8 @@ export class ChatView {
     return rows;
   }
 
-  #bubbleRow(conversation, { message, entry, time, from }, opens, closes) {
+  #bubbleRow(conversation, { message, entry, from }, opens, closes) {
+    const time = message?.timestamp ?? entry.created;
     const mine = from === this.#model.me;
     const state = entry ? (entry.error ? "failed" : "sending") : mine ? conversation.status(message) : null;
     const named = conversation.kind === "group" && !mine;
