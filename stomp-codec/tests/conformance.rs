@@ -167,9 +167,11 @@ fn page(repository: &Path) -> String {
         "{}\n{here} of the {} requirements are covered by tests of stomp-codec, {there} by tests of the \
          other crates, {reasoned} have a reason instead. Paths are relative to `stomp-codec/` or to the \
          repository.\n\n\
-         | Id | Versions | Role | Level | Requirement | Test or reason |\n|---|---|---|---|---|---|\n{table}",
+         | Id | Versions | Role | Level | Requirement | Test or reason |\n|---|---|---|---|---|---|\n{table}\n{}{}",
         include_str!("conformance/head.md"),
         all.len(),
+        include_str!("conformance/peers.md"),
+        include_str!("conformance/differential.md"),
     )
 }
 
