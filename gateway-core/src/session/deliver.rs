@@ -35,7 +35,7 @@ impl Session {
     fn on_delivery(&mut self, key: u64, delivery: Delivery) {
         let Some(subscriber) = self.subscribers.get(&key) else { return };
         let Some(acker) = &subscriber.acker else { return };
-        let Delivery { tag, message, redelivered, .. } = delivery;
+        let Delivery { tag, message, redelivered, derived, .. } = delivery;
         let echo = subscriber.kind == Kind::Inbox
             && self
                 .who
@@ -45,13 +45,15 @@ impl Session {
             drop(acker.ack(&[tag]));
             return;
         }
-        let Some(frame) = outgoing::frame_of(&message) else {
+        // Encoded once for all devices of this node that the message goes to.
+        let frame = derived.get_or_make(|| outgoing::frame_of(&message));
+        let Some(frame) = &*frame else {
             tracing::warn!("a message in the broker is none of ours");
             drop(acker.nack(&[tag], Nack::DeadLetter));
             return;
         };
         let token = Token { subscriber: key, tag: Some(tag) };
-        match self.connection.session().deliver(&subscriber.id, &frame, token, redelivered) {
+        match self.connection.session().deliver(&subscriber.id, frame, token, redelivered) {
             Ok(()) if subscriber.auto => self.written.push((key, tag)),
             Ok(()) => {}
             Err(error) => {
