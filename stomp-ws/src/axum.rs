@@ -31,8 +31,9 @@ use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
 use crate::handshake::accept_key;
@@ -122,18 +123,24 @@ impl StompUpgrade {
     }
 }
 
-/// Takes the bare socket out of hyper's wrapping where there is one, with what was read ahead.
-fn transport(upgraded: hyper::upgrade::Upgraded, config: TransportConfig) -> Transport {
+/// Takes the bare socket out of what axum and hyper wrap around it, where it is a TCP socket.
+fn transport(upgraded: Upgraded, config: TransportConfig) -> Transport {
+    let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => return on_tcp(parts.io.into_inner(), &parts.read_buf, config),
+        Err(upgraded) => upgraded,
+    };
     match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
-            let stream = parts.io.into_inner();
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY could not be set");
-            }
-            Transport::websocket(stream, &parts.read_buf, Role::Server, config)
-        }
+        Ok(parts) => on_tcp(parts.io.into_inner(), &parts.read_buf, config),
         Err(upgraded) => Transport::websocket(TokioIo::new(upgraded), &[], Role::Server, config),
     }
+}
+
+fn on_tcp(stream: TcpStream, read_ahead: &[u8], config: TransportConfig) -> Transport {
+    if let Err(error) = stream.set_nodelay(true) {
+        // The socket is gone already, as the first read will tell.
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    Transport::websocket(stream, read_ahead, Role::Server, config)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for StompUpgrade {

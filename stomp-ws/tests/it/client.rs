@@ -318,6 +318,17 @@ async fn an_error_frame_is_told_to_whom_it_concerns() {
     assert!(client.send("/q", "z").await.is_err());
 }
 
+/// The time of a command is that of the command, although nothing else happens
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_does_not_come_is_given_up() {
+    let (client, io) = connected(no_heart_beat().receipt_timeout(Duration::from_secs(30))).await;
+    let start = Instant::now();
+    let outcome = timeout(SOON * 10, client.send("/q", "x").confirmed()).await.unwrap();
+    assert_eq!(outcome, Err(ClientError::ReceiptTimeout));
+    assert!((30..=31).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    drop(io);
+}
+
 /// S10-LIM-15
 #[tokio::test]
 async fn the_client_has_limits_too() {

@@ -90,6 +90,30 @@ async fn deliveries_stop_at_the_byte_bound_and_go_on_when_there_is_room() {
     reading.await.unwrap();
 }
 
+/// More waits than the transport takes at a time: all of it leaves, without another event
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_leaves_as_a_whole() {
+    let (near, far) = tokio::io::duplex(4 * 1024 * 1024);
+    let transport = Transport::websocket(far, &[], Role::Server, TransportConfig::DEFAULT);
+    let mut connection: ServerConnection<u64> = ServerConnection::new(transport, Config::default());
+    let mut raw = Raw::new(near);
+    raw.text("CONNECT\naccept-version:1.2\nhost:h\n\n\0SUBSCRIBE\nid:0\ndestination:/q\n\n\0")
+        .await;
+    connection.event().await;
+    connection.accept(Accepted::new("s"));
+    let Some(Event::Subscribe { id, .. }) = connection.event().await else { panic!() };
+    let message = message("/q", 1, &Bytes::from(vec![b'x'; 10_000]));
+    for n in 0..100 {
+        connection.session().deliver(&id, &message, n, false).unwrap();
+    }
+    assert!(timeout(SOON, connection.event()).await.is_err());
+    assert_eq!(connection.queued(), 0);
+    raw.expect_text().await;
+    for _ in 0..100 {
+        assert!(raw.expect_text().await.starts_with("MESSAGE\n"));
+    }
+}
+
 /// S10-LIM-14: a client makes the server answer and does not read the answers
 #[tokio::test]
 async fn answers_that_are_not_read_are_bounded_in_octets() {

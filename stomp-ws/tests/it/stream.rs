@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use stomp_codec::server::{CloseReason, Config};
 use stomp_codec::{HeartBeat, Limits};
-use stomp_ws::{TcpAcceptor, TransportConfig};
+use stomp_ws::{Role, TcpAcceptor, Transport, TransportConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -83,6 +83,25 @@ async fn an_error_reaches_a_client_that_goes_on_sending() {
     let (connected, error) = answer.split_once('\0').unwrap();
     assert!(connected.starts_with("CONNECTED\n"));
     assert!(error.contains("longer than 1000 octets"), "{error}");
+    sending.await.unwrap().unwrap();
+}
+
+/// P9: the same where the frames of the WebSocket can no longer be told apart
+#[tokio::test]
+async fn an_error_reaches_a_websocket_client_that_goes_on_sending() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let transport = Transport::websocket(socket, &[], Role::Server, TransportConfig::DEFAULT);
+        serve(transport, Arc::new(Config::default())).await
+    });
+    let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+    let sending = tokio::spawn(async move { writer.write_all(&vec![b'x'; 4 * 1024 * 1024]).await });
+    let mut answer = Vec::new();
+    timeout(SOON, reader.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("ERROR\nmessage:broken WebSocket frame"), "{text}");
     sending.await.unwrap().unwrap();
 }
 

@@ -295,7 +295,18 @@ async fn pings_are_answered_also_inside_a_frame_and_a_message() {
     assert_eq!(server.await.unwrap().sends, ["body"]);
 }
 
-/// V-06: the decoder answers pings without end; the transport does not
+/// W-29: the bound is on pongs that wait, not on pings that were ever sent
+#[tokio::test]
+async fn a_client_that_reads_its_pongs_may_ping_for_ever() {
+    let transport = TransportConfig::DEFAULT.with_max_pongs(2);
+    let (mut raw, _server) = websocket(Config::default(), transport, 1024);
+    for n in 0..10 {
+        raw.frame(FIN | PING, &[n]).await;
+        assert_eq!(raw.next().await, Got::Pong(vec![n]));
+    }
+}
+
+/// V-06: the pongs that wait are bounded
 #[tokio::test]
 async fn pings_without_reading_end_the_connection() {
     let transport = TransportConfig::DEFAULT.with_max_pongs(8);
