@@ -90,12 +90,17 @@ export class Conversation {
       });
     }
     // What came while there was no connection is new to whoever has the conversation open.
-    if (this.loaded && snapshot.last_seq > this.lastSeq && snapshot.unread > 0) this.divider ??= this.myRead;
+    if (this.loaded && snapshot.last_seq > this.lastSeq && snapshot.unread > 0) this.divide();
     if (snapshot.last_seq >= this.lastSeq) {
       this.lastSeq = snapshot.last_seq;
       this.unread = this.myRead >= snapshot.last_seq ? 0 : snapshot.unread;
       if (snapshot.last_message && isShown(snapshot.last_message)) this.lastMessage = snapshot.last_message;
     }
+  }
+
+  /** Puts the "new messages" line after what has been read, unless there is one with something unread below it. */
+  divide() {
+    if (this.divider === null || this.unread === 0) this.divider = this.myRead;
   }
 
   /** Takes one stored message, live or from history. True where it was not known before. */

@@ -201,9 +201,7 @@ export class Messenger {
     if (message.from === this.#model.me || message.seq <= conversation.lastSeq) return;
     const isOpen = conversation === this.#open;
     const looking = isOpen && document.visibilityState === "visible";
-    if (isOpen && !looking && conversation.divider === null && conversation.unread === 0) {
-      conversation.divider = conversation.myRead;
-    }
+    if (isOpen && !looking) conversation.divide();
     // An open conversation speaks through its log.
     if (!isOpen && message.kind === "message") {
       setText(document.getElementById("announcer"), `New message from ${message.from}`);
@@ -261,7 +259,7 @@ export class Messenger {
     const open = this.#open;
     if (open?.real && !open.loaded && !open.historyFailed && link.state === "connected") {
       // A reload opens the conversation before its unread count is known.
-      if (open.unread > 0) open.divider ??= open.myRead;
+      if (open.unread > 0) open.divide();
       this.#session.open(open);
     }
     this.#panes.inert = link.takenOver;

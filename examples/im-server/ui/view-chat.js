@@ -37,6 +37,7 @@ export class ChatView {
   #placed = false;
   #holdUntil = 0;
   #hushed = null;
+  #divider = null;
 
   constructor(model, options) {
     this.#model = model;
@@ -102,6 +103,7 @@ export class ChatView {
     this.#atEnd = true;
     this.#placed = false;
     this.#holdUntil = 0;
+    this.#divider = conversation?.divider ?? null;
     if (!conversation) return;
     this.#log.setAttribute("aria-label", `Messages with ${conversation.title}`);
     this.#head.avatar.replaceChildren();
@@ -126,10 +128,10 @@ export class ChatView {
     const log = this.#log;
     const fromEnd = log.scrollHeight - log.scrollTop;
     const firstKey = this.#rows.querySelector("[data-seq]")?.dataset.seq;
-    const hadLine = Boolean(this.#line);
     if (firstKey && conversation.messages.find(isShown)?.seq < Number(firstKey)) this.#hush();
     this.#draw(this.#describe(conversation, now));
-    if (!hadLine && this.#line) this.#holdUntil = now + HOLD_MS;
+    if (conversation.divider !== this.#divider) this.#holdUntil = now + HOLD_MS;
+    this.#divider = conversation.divider;
     const grewAbove = firstKey && this.#rows.querySelector("[data-seq]")?.dataset.seq !== firstKey;
 
     if (!this.#placed) {

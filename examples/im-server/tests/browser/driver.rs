@@ -196,6 +196,15 @@ impl Browser {
         self.client().refresh().await.expect("the page reloads");
     }
 
+    /// Tells the page that it is hidden, or visible again: headless tabs are always in front.
+    pub async fn set_visible(&self, visible: bool) {
+        let script = "const state = arguments[0] ? 'visible' : 'hidden'; \
+             Object.defineProperty(document, 'visibilityState', \
+             { configurable: true, get: () => state }); \
+             document.dispatchEvent(new Event('visibilitychange'))";
+        self.eval(script, vec![json!(visible)]).await;
+    }
+
     /// Runs the body of a function in the page.
     pub async fn eval(&self, script: &str, arguments: Vec<Value>) -> Value {
         self.client().execute(script, arguments).await.expect("the script runs")

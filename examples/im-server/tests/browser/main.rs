@@ -424,6 +424,37 @@ async fn devices_of_one_person_agree() {
     assert_no_errors(&[&desk, &phone]).await;
 }
 
+/// A tab in the background keeps receiving, counts in its title, and does not claim that it was read.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn a_hidden_tab_receives_but_has_not_read() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let alice = Browser::new(&driver, Look::DESKTOP).await;
+    let bob = Browser::new(&driver, Look::DESKTOP).await;
+    alice.sign_in(&page, "alice").await;
+    bob.sign_in(&page, "bob").await;
+    alice.chat_with("bob").await;
+    alice.say("seen").await;
+    bob.open_conversation("direct:alice:bob").await;
+    alice.until_state("seen", "read").await;
+
+    bob.set_visible(false).await;
+    alice.say("not seen yet").await;
+    alice.until_state("not seen yet", "delivered").await;
+    bob.until("the title counts", "return document.title.startsWith('(1)')", vec![]).await;
+    let states: Vec<String> = alice.shown().await.into_iter().map(|one| one.state).collect();
+    assert_eq!(states, ["read", "delivered"]);
+
+    bob.set_visible(true).await;
+    alice.until_state("not seen yet", "read").await;
+    let marked = "return document.querySelector('[data-testid=divider]')?.nextElementSibling\
+         .querySelector('[data-testid=text]').textContent";
+    assert_eq!(bob.until("it is marked as new", marked, vec![]).await, "not seen yet");
+    assert_no_errors(&[&alice, &bob]).await;
+}
+
 /// P8: whoever is removed from a group is told, and cannot write there any more; who leaves is gone.
 #[tokio::test]
 #[ignore = "needs chromium and chromedriver"]
