@@ -98,8 +98,8 @@ impl<M: Machine> Driver<M> {
     /// Writes everything that waits.
     pub(crate) async fn flush(&mut self) {
         poll_fn(|cx| {
-            let now = Instant::now();
             loop {
+                let now = Instant::now();
                 let written = match self.pump() {
                     Ok(false) => return Poll::Ready(()),
                     Ok(true) => self.transport.poll_flush(cx),
@@ -108,6 +108,7 @@ impl<M: Machine> Driver<M> {
                 match written {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => self.lost(now, error),
+                    Poll::Pending if self.is_overdue(now) => {}
                     Poll::Pending => std::task::ready!(self.poll_timers(cx)),
                 }
             }
@@ -152,6 +153,7 @@ impl<M: Machine> Driver<M> {
             match written {
                 // The session may have had more than the transport took at once.
                 Poll::Ready(Ok(())) if self.machine.queued() > 0 => continue,
+                Poll::Pending if self.is_overdue(now) => continue,
                 Poll::Ready(Ok(())) | Poll::Pending => {}
                 Poll::Ready(Err(error)) => {
                     // What came before was read above, unless the application does not want it.
@@ -195,6 +197,10 @@ impl<M: Machine> Driver<M> {
     fn lost(&mut self, now: Instant, error: TransportError) {
         self.phase = Phase::Eof;
         self.machine.handle_eof(now.into_std());
+        // After the peer's Close frame ours is still owed; nothing else can be.
+        if !matches!(error, TransportError::Closed) {
+            self.transport.abandon();
+        }
         self.error.get_or_insert(error);
     }
 
@@ -232,6 +238,16 @@ impl<M: Machine> Driver<M> {
         self.transport.close(code, &reason);
     }
 
+    /// Gives a peer up that has taken nothing for too long, and not just now either.
+    fn is_overdue(&mut self, now: Instant) -> bool {
+        let overdue = self.transport.write_deadline().is_some_and(|deadline| deadline <= now);
+        if overdue {
+            let timeout = self.transport.config().write_timeout;
+            self.lost(now, TransportError::WriteTimeout { timeout });
+        }
+        overdue
+    }
+
     /// Ready when time has changed something, pending with the waker registered for when it will.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let protocol = self.machine.poll_timeout().map(Instant::from_std);
@@ -246,12 +262,7 @@ impl<M: Machine> Driver<M> {
         if self.timer.poll(cx, deadline).is_pending() {
             return Poll::Pending;
         }
-        let now = Instant::now();
-        self.machine.handle_timeout(now.into_std());
-        if write.is_some_and(|deadline| deadline <= now) {
-            let timeout = self.transport.config().write_timeout;
-            self.lost(now, TransportError::WriteTimeout { timeout });
-        }
+        self.machine.handle_timeout(Instant::now().into_std());
         Poll::Ready(())
     }
 }

@@ -352,9 +352,7 @@ impl Transport {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {
-                self.stalled = None;
-                self.state = State::WriteFailed;
-                self.outbox.clear();
+                self.abandon();
                 Poll::Ready(Err(error.into()))
             }
             Poll::Pending => {
@@ -378,6 +376,13 @@ impl Transport {
             // Without randomness no frame can be masked; the peer then sees the end of the stream alone.
             let _ = writer.close(&mut self.outbox, code, reason);
         }
+    }
+
+    /// Gives up writing: discards what is queued.
+    pub(crate) fn abandon(&mut self) {
+        self.stalled = None;
+        self.state = State::WriteFailed;
+        self.outbox.clear();
     }
 
     /// Sees a [`close`](Self::close) through: writes what is queued, waits for the peer's side and ends the

@@ -58,6 +58,47 @@ async fn a_client_that_reads_nothing_is_cut_off_in_time_and_others_are_not() {
     drop((raw, serving));
 }
 
+/// The same while the application owes an answer that the session waits for
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_cut_off_also_while_an_answer_is_owed() {
+    let config = Config::default().max_pending_receipts(1);
+    let (mut connection, id, mut raw) = subscribed(config, TransportConfig::DEFAULT).await;
+    raw.text("SEND\ndestination:/q\nreceipt:1\n\n\0SEND\ndestination:/q\nreceipt:2\n\n\0").await;
+    let Some(Event::Send { receipt: Some(owed), .. }) = connection.event().await else { panic!() };
+    let message = message("/q", 1, &Bytes::from(vec![b'x'; 10_000]));
+    connection.session().deliver(&id, &message, 1, false).unwrap();
+    let mut event = timeout(SOON, connection.event()).await;
+    if event.is_err() {
+        // Frames that arrived before are still acted on.
+        connection.session().receipt(owed, &[]);
+        event = timeout(SOON, connection.event()).await;
+    }
+    while !matches!(event, Ok(Some(Event::Closed { .. }))) {
+        event = timeout(SOON, connection.event()).await;
+        assert!(event.is_ok());
+    }
+    assert!(connection.transport_error().unwrap().to_string().contains("read nothing for 30s"));
+}
+
+/// A client is not given up for what the application did not write
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_read_meanwhile_is_kept() {
+    let (mut connection, id, mut raw) =
+        subscribed(Config::default(), TransportConfig::DEFAULT).await;
+    let message = message("/q", 1, &Bytes::from(vec![b'x'; 10_000]));
+    connection.session().deliver(&id, &message, 1, false).unwrap();
+    assert!(timeout(Duration::from_secs(1), connection.event()).await.is_err());
+    // The pipe has room again; nobody has looked at the connection for longer than the limit.
+    let reading = tokio::spawn(async move {
+        raw.expect_text().await;
+        raw.expect_text().await;
+        raw
+    });
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(timeout(Duration::from_secs(1), connection.event()).await.is_err());
+    assert!(timeout(SOON, reading).await.unwrap().unwrap().pending().is_empty());
+}
+
 /// S10-LIM-14, V-10
 #[tokio::test(start_paused = true)]
 async fn deliveries_stop_at_the_byte_bound_and_go_on_when_there_is_room() {
