@@ -1,8 +1,9 @@
 //! The one way into a conversation: store, then broker, then receipt.
 //!
 //! One task does it for all conversations, in order: it takes what is waiting, stores it in one
-//! transaction, publishes in the order of `seq`, and answers each sender when the broker has
-//! confirmed for every recipient (P1). Senders that come while a transaction is written are in
+//! transaction, publishes it as one batch in the order of `seq`, and answers each sender when the
+//! broker has confirmed for every recipient (P1). While the broker confirms one batch, the next is
+//! stored; it is published when the confirmation has come, so that nothing overtakes what fails. Senders that come while a transaction is written are in
 //! the next one, so the cost of a commit is shared by all who wait (group commit), and within a
 //! conversation nothing overtakes (P3).
 //!
@@ -18,9 +19,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
-use mq_bridge::{Broker, BrokerError, Declaration, Publish, Source, Target};
+use mq_bridge::{Broker, BrokerError, Confirm, Declaration, Publish, Source, Target};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -36,8 +35,6 @@ use crate::store::{
 
 /// Messages stored in one transaction, at most.
 const BATCH: usize = 256;
-/// Messages under way between the store and the broker's confirmation, at most.
-const IN_FLIGHT: usize = 4096;
 /// How long a sender waits for the broker before it is told to try again.
 const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -103,7 +100,7 @@ impl Pipeline {
             directory,
             broker,
             waiting,
-            confirms: FuturesUnordered::new(),
+            publishing: None,
             in_flight: HashMap::new(),
             published: Vec::new(),
             confirmed: HashSet::new(),
@@ -169,7 +166,9 @@ struct Worker {
     directory: Arc<dyn Directory>,
     broker: Arc<dyn Broker>,
     waiting: mpsc::Receiver<Job>,
-    confirms: FuturesUnordered<BoxFuture<'static, (OutboxId, Result<(), BrokerError>)>>,
+    /// The batch that the broker has yet to confirm. The next one is published after that: were
+    /// it published before, and this one failed, it would have overtaken.
+    publishing: Option<Publishing>,
     in_flight: HashMap<OutboxId, InFlight>,
     /// Confirmed by the broker, and to be taken out of the outbox.
     published: Vec<OutboxId>,
@@ -178,6 +177,12 @@ struct Worker {
     marking: Option<JoinHandle<Marked>>,
     /// Something in the outbox is not under way: the outbox comes first.
     broken: bool,
+}
+
+/// A batch, and its confirmation.
+struct Publishing {
+    ids: Vec<OutboxId>,
+    confirm: Confirm,
 }
 
 /// What was taken out of the outbox, or could not be.
@@ -199,11 +204,9 @@ impl Worker {
             self.mark();
             tokio::select! {
                 biased;
-                Some((id, outcome)) = self.confirms.next() => self.settle(id, &outcome),
+                outcome = confirmed(&mut self.publishing) => self.settle_batch(outcome),
                 marked = finished(&mut self.marking) => self.marked(marked),
-                count = self.waiting.recv_many(&mut jobs, BATCH),
-                    if self.in_flight.len() < IN_FLIGHT =>
-                {
+                count = self.waiting.recv_many(&mut jobs, BATCH) => {
                     if count == 0 {
                         break;
                     }
@@ -228,6 +231,9 @@ impl Worker {
                 Job::Seed { user, device, answer } => {
                     self.send(std::mem::take(&mut batch)).await;
                     self.drain().await;
+                    if self.broken {
+                        self.recover().await;
+                    }
                     let outcome = self.fill(&user, &device).await;
                     let _ = answer.send(outcome);
                 }
@@ -252,36 +258,58 @@ impl Worker {
             self.broken = true;
             return;
         }
+        // While this batch was stored the last one was on its way through the broker.
+        self.drain().await;
+        let mut ids = Vec::new();
+        let mut batch = Vec::new();
         for ((message, answer), stored) in messages.into_iter().zip(answers).zip(stored) {
             match stored {
-                Ok(appended) => self.publish(message, &appended, answer),
+                Ok(appended) => {
+                    if let Some((id, publish)) = self.enter(message, &appended, answer) {
+                        ids.push(id);
+                        batch.push(publish);
+                    }
+                }
                 Err(error) => {
                     let _ = answer.send(Err(error.into()));
                 }
             }
         }
+        // What is broken must not be overtaken: the outbox goes first, and this batch is in it.
+        if !self.broken && !batch.is_empty() {
+            let confirm = self.broker.publish_batch(batch);
+            self.publishing = Some(Publishing { ids, confirm });
+        }
     }
 
-    fn publish(&mut self, message: NewMessage, appended: &Appended, answer: Answer) {
+    /// Notes who waits for a message; gives what is to be published, if anything is.
+    fn enter(
+        &mut self,
+        message: NewMessage,
+        appended: &Appended,
+        answer: Answer,
+    ) -> Option<(OutboxId, Publish)> {
         let receipt = SendReceipt::from(appended);
         let Some(id) = appended.outbox else {
             let _ = answer.send(Ok(receipt));
-            return;
+            return None;
         };
         match self.in_flight.entry(id) {
-            Entry::Occupied(mut first) => first.get_mut().answers.push((true, answer)),
+            Entry::Occupied(mut first) => {
+                first.get_mut().answers.push((true, answer));
+                None
+            }
             Entry::Vacant(_) if self.confirmed.contains(&id) => {
                 let _ = answer.send(Ok(receipt));
+                None
             }
             Entry::Vacant(place) => {
                 let duplicate = receipt.duplicate;
                 place.insert(InFlight { receipt, answers: vec![(duplicate, answer)] });
-                // The first one failed, perhaps in this very moment.
-                self.broken |= duplicate;
-                if self.broken {
-                    // It must not overtake what failed before it: the outbox goes first, and this
-                    // is in it.
-                    return;
+                if duplicate {
+                    // The first one failed, perhaps in this very moment.
+                    self.broken = true;
+                    return None;
                 }
                 let targets = message.targets.clone();
                 let stored = StoredMessage::new(
@@ -290,9 +318,14 @@ impl Worker {
                     appended.message_id,
                     appended.timestamp,
                 );
-                let confirm = self.broker.publish(publication(&stored, targets));
-                self.confirms.push(Box::pin(async move { (id, confirm.await) }));
+                Some((id, publication(&stored, targets)))
             }
+        }
+    }
+
+    fn settle_batch(&mut self, (ids, outcome): (Vec<OutboxId>, Result<(), BrokerError>)) {
+        for id in ids {
+            self.settle(id, &outcome);
         }
     }
 
@@ -321,14 +354,15 @@ impl Worker {
             tokio::select! {
                 biased;
                 output = &mut future => return output,
-                Some((id, outcome)) = self.confirms.next() => self.settle(id, &outcome),
+                outcome = confirmed(&mut self.publishing) => self.settle_batch(outcome),
             }
         }
     }
 
     async fn drain(&mut self) {
-        while let Some((id, outcome)) = self.confirms.next().await {
-            self.settle(id, &outcome);
+        if self.publishing.is_some() {
+            let outcome = confirmed(&mut self.publishing).await;
+            self.settle_batch(outcome);
         }
     }
 
@@ -395,29 +429,38 @@ impl Worker {
             if page.is_empty() {
                 return Ok(());
             }
-            let confirms: Vec<_> = page
+            let (ids, batch): (Vec<_>, Vec<_>) = page
                 .into_iter()
                 .map(|Unpublished { id, message, targets, .. }| {
-                    let publish = publication(&message, targets).with_redelivered(true);
-                    (id, self.broker.publish(publish))
+                    (id, publication(&message, targets).with_redelivered(true))
                 })
-                .collect();
-            let mut failed = None;
-            for (id, confirm) in confirms {
-                match confirm.await {
-                    Ok(()) => self.settle(id, &Ok(())),
-                    Err(error) if is_final(&error) => {
-                        tracing::error!(%error, "the broker refuses a stored message for good");
-                        self.settle(id, &Err(error));
-                        self.published.push(id);
-                    }
-                    Err(error) => failed = failed.or(Some(error)),
-                }
-            }
-            if let Some(error) = failed {
-                return Err(error.into());
+                .unzip();
+            match self.broker.publish_batch(batch.clone()).await {
+                Ok(()) => self.settle_batch((ids, Ok(()))),
+                Err(error) if is_final(&error) => self.publish_singly(ids, batch).await?,
+                Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// One by one, to find the message that the broker refuses for good, and pass it over.
+    async fn publish_singly(
+        &mut self,
+        ids: Vec<OutboxId>,
+        batch: Vec<Publish>,
+    ) -> Result<(), GatewayError> {
+        for (id, publish) in ids.into_iter().zip(batch) {
+            match self.broker.publish(publish).await {
+                Ok(()) => self.settle(id, &Ok(())),
+                Err(error) if is_final(&error) => {
+                    tracing::error!(%error, "the broker refuses a stored message for good");
+                    self.settle(id, &Err(error));
+                    self.published.push(id);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Makes a device's inbox anew, with what its user has not read. The caller has drained.
@@ -435,17 +478,12 @@ impl Worker {
                 let page = self.store.history(&unread.conversation, page).await?;
                 let Some(last) = page.last() else { break };
                 after = last.seq;
-                let confirms: Vec<_> = page
+                let batch = page
                     .iter()
                     .filter(|message| &message.sender != user)
-                    .map(|message| {
-                        let to = vec![address::device(user, device)];
-                        self.broker.publish(publication(message, to))
-                    })
+                    .map(|message| publication(message, vec![address::device(user, device)]))
                     .collect();
-                for confirm in confirms {
-                    confirm.await?;
-                }
+                self.broker.publish_batch(batch).await?;
             }
         }
         self.directory.mark_seeded(user, device).await?;
@@ -461,6 +499,21 @@ fn is_final(error: &BrokerError) -> bool {
 fn publication(message: &StoredMessage, targets: Vec<String>) -> Publish {
     let targets = targets.into_iter().map(Target::topic).collect();
     Publish::new(targets, outgoing::from_stored(message))
+}
+
+/// The outcome of the batch, if there is one; else never. Cancel safe.
+async fn confirmed(
+    publishing: &mut Option<Publishing>,
+) -> (Vec<OutboxId>, Result<(), BrokerError>) {
+    match publishing {
+        Some(batch) => {
+            let outcome = (&mut batch.confirm).await;
+            let ids = std::mem::take(&mut batch.ids);
+            *publishing = None;
+            (ids, outcome)
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// The outcome of the task, if there is one; else never.

@@ -3,8 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use mq_bridge::{
-    Capabilities, Confirm, Confirmer, Health, Memory, Metrics, SourceStats, SubscribeOptions,
-    Subscription,
+    Capabilities, Confirmer, Health, Memory, Metrics, SourceStats, SubscribeOptions, Subscription,
 };
 
 use super::*;
@@ -228,6 +227,30 @@ async fn p3_a_message_does_not_overtake_one_that_fails_while_it_is_stored() {
     bench.fail_what_is_held();
     assert!(first.await.unwrap_err().is_retryable());
     bench.store.appends.add_permits(1);
+    assert_eq!(second.await.unwrap().seq, 2);
+    let seen = bench.delivered(2).await;
+    assert_eq!(seen, [("one".to_owned(), true), ("two".to_owned(), true)]);
+}
+
+/// The next message is stored while the broker has not confirmed the last one: it is published
+/// after that, or with it when that fails.
+#[tokio::test]
+async fn p3_a_message_is_published_when_the_one_before_it_is_confirmed() {
+    let mut bench = bench().await;
+    let first = bench.send_and_hold("one").await;
+    let second = bench.pipeline.send(message("two")).await.unwrap();
+    bench.store.begun.acquire().await.unwrap().forget();
+    bench.store.appends.add_permits(1);
+    let conversation = message("two").conversation;
+    while bench.store.position(&conversation).await.unwrap().last_seq < 2 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        assert_eq!(lock(&bench.broker.held).len(), 1, "published before the confirmation");
+    }
+    bench.fail_what_is_held();
+    assert!(first.await.unwrap_err().is_retryable());
     assert_eq!(second.await.unwrap().seq, 2);
     let seen = bench.delivered(2).await;
     assert_eq!(seen, [("one".to_owned(), true), ("two".to_owned(), true)]);
