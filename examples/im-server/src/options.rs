@@ -72,7 +72,7 @@ pub(crate) struct Options {
     #[arg(long, env = "IM_NO_SIGNUP")]
     pub(crate) no_signup: bool,
 
-    /// Another origin whose pages may open the WebSocket, such as https://chat.example; repeatable
+    /// Another origin whose pages may open the WebSocket, such as `https://chat.example`; repeatable
     #[arg(
         long = "allow-origin",
         env = "IM_ALLOW_ORIGIN",
