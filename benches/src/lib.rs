@@ -24,8 +24,7 @@ pub fn frame_a() -> Vec<u8> {
 
 /// A MESSAGE of 3 headers and a body of 40 octets without `content-length`.
 pub fn frame_bm() -> Vec<u8> {
-    let mut frame =
-        b"MESSAGE\nsubscription:0\nmessage-id:007\ndestination:/queue/a\n\n".to_vec();
+    let mut frame = b"MESSAGE\nsubscription:0\nmessage-id:007\ndestination:/queue/a\n\n".to_vec();
     frame.extend_from_slice(&[b'x'; 40]);
     frame.push(0);
     frame
