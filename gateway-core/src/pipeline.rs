@@ -22,6 +22,7 @@ use std::time::Duration;
 use mq_bridge::{Broker, BrokerError, Confirm, Declaration, Publish, Source, Target};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::address;
 use crate::directory::Directory;
@@ -80,7 +81,7 @@ pub(crate) struct Pipeline {
 type Answer = oneshot::Sender<Result<SendReceipt, GatewayError>>;
 
 enum Job {
-    Send { message: NewMessage, answer: Answer, _budget: OwnedSemaphorePermit },
+    Send { message: NewMessage, answer: Answer, deadline: Instant, _budget: OwnedSemaphorePermit },
     Seed { user: UserName, device: DeviceName, answer: oneshot::Sender<Result<(), GatewayError>> },
 }
 
@@ -123,7 +124,7 @@ impl Pipeline {
     {
         let cost = cost(&message).min(self.budget_size);
         let permits = u32::try_from(cost).unwrap_or(u32::MAX);
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         let enter = async {
             let budget = Arc::clone(&self.budget).acquire_many_owned(permits).await.ok()?;
             let place = self.jobs.reserve().await.ok()?;
@@ -133,7 +134,7 @@ impl Pipeline {
             return Err(GatewayError::Overloaded);
         };
         let (answer, receipt) = oneshot::channel();
-        place.send(Job::Send { message, answer, _budget });
+        place.send(Job::Send { message, answer, deadline, _budget });
         Ok(async move {
             match tokio::time::timeout_at(deadline, receipt).await {
                 Ok(Ok(outcome)) => outcome,
@@ -224,9 +225,9 @@ impl Worker {
         let mut batch = Vec::new();
         for job in jobs.drain(..) {
             match job {
-                // Whoever no longer waits was told to try again: what is stored now would be
-                // stored twice.
-                Job::Send { answer, .. } if answer.is_closed() => {}
+                // The sender was told to try again: stored now, it might be stored twice. One that
+                // went away before that is another matter; what it has sent counts.
+                Job::Send { deadline, .. } if deadline <= Instant::now() => {}
                 Job::Send { message, answer, .. } => batch.push((message, answer)),
                 Job::Seed { user, device, answer } => {
                     self.send(std::mem::take(&mut batch)).await;

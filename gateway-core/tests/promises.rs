@@ -16,6 +16,7 @@ use mq_bridge::{
 };
 use stomp_codec::server::AckMode;
 use stomp_ws::client::ConnectOptions;
+use stomp_ws::{Transport, TransportConfig};
 
 /// A broker that can be told to fail publishes to inboxes.
 #[derive(Debug)]
@@ -374,6 +375,34 @@ async fn p9_a_bad_frame_ends_its_own_session_only() {
     }
     send(&alice, "/user/bob", "still here").await;
     assert!(bob.is_connected());
+}
+
+/// DIS-09: a client that says something and leaves at once has said it.
+#[tokio::test]
+async fn what_was_sent_before_the_connection_was_lost_counts() {
+    use tokio::io::AsyncWriteExt;
+
+    let gateway = gateway().await;
+    for number in 0..20 {
+        let (mut near, far) = tokio::io::duplex(64 * 1024);
+        gateway.spawn(Transport::stream(far, TransportConfig::DEFAULT), None);
+        let frames = format!(
+            "CONNECT\naccept-version:1.2\nlogin:alice\npasscode:right\n\n\0\
+             SEND\ndestination:/user/bob\n\n{number}\0{}",
+            if number % 2 == 0 { "" } else { "DISCONNECT\n\n\0" }
+        );
+        near.write_all(frames.as_bytes()).await.unwrap();
+        near.shutdown().await.unwrap();
+    }
+    let bob = connect(&gateway, "bob").await;
+    let mut inbox = inbox(&bob).await;
+    take(&bob, &mut inbox).await;
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        seen.push(body(&take(&bob, &mut inbox).await).parse::<u32>().unwrap());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..20).collect::<Vec<_>>());
 }
 
 /// A device has one inbox session: the newer one takes over.

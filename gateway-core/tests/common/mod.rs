@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use gateway_core::{
@@ -31,6 +32,9 @@ impl Authenticator for Trusting {
         Ok(Some(Principal::new(user)))
     }
 }
+
+/// After so long what is waited for is not coming.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn user(name: &str) -> UserName {
     UserName::new(name).unwrap()
@@ -96,7 +100,8 @@ pub(crate) async fn take(client: &Client, inbox: &mut Subscription) -> Message {
 /// The next message that is not a signal, left unacknowledged.
 pub(crate) async fn peek(inbox: &mut Subscription) -> Message {
     loop {
-        let message = inbox.recv().await.unwrap();
+        let message =
+            tokio::time::timeout(PATIENCE, inbox.recv()).await.expect("a message").unwrap();
         if message.header("seq").is_some() {
             return message;
         }
