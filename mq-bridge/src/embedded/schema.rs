@@ -1,6 +1,9 @@
 //! The file: its settings and tables.
 
-use rusqlite::Connection;
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
 
 use super::EmbeddedConfig;
 
@@ -52,9 +55,22 @@ CREATE TABLE entry (
 CREATE INDEX entry_expires ON entry (expires) WHERE expires IS NOT NULL;
 ";
 
+/// Makes the file, if it is new, one that only its owner may read: messages are in it. SQLite gives
+/// its other files the permissions of this one.
+fn private(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
 /// Opens the file and makes its tables if it is new.
 pub(super) fn open(config: &EmbeddedConfig) -> Result<Connection, OpenFailure> {
-    let connection = Connection::open(&config.path)?;
+    private(&config.path)?;
+    // Not the default flags: they would take a path that starts with `file:` for a URI.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&config.path, flags)?;
     connection.busy_timeout(config.open_timeout)?;
     // Exclusive, and before the journal mode: no other process may write, and the index of the
     // write-ahead log stays in memory.
@@ -103,6 +119,8 @@ pub(super) enum OpenFailure {
     Version(i32),
     #[error("the file is not a message queue of this crate")]
     Foreign,
+    #[error("the file cannot be opened: {0}")]
+    Io(#[from] std::io::Error),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }

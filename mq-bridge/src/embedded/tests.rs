@@ -315,6 +315,24 @@ async fn more_than_may_wait_is_refused_as_overload() {
     broker.publish(Publish::to_queue("q", message(1))).await.unwrap();
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_on_the_machine_can_read_the_messages() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = folder();
+    let broker = open(&folder).await;
+    broker.declare(&Declaration::queue("q")).await.unwrap();
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.path());
+        files += 1;
+    }
+    assert!(files >= 2, "the file and its log");
+}
+
 #[tokio::test]
 async fn the_file_belongs_to_one_broker_and_strangers_are_refused() {
     let folder = folder();
