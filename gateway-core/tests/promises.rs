@@ -424,6 +424,27 @@ async fn a_newer_session_of_a_device_takes_its_inbox_over() {
     assert!(new.is_connected());
 }
 
+/// The same again and again, on several threads and over the embedded broker: no takeover is missed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_takeover_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = mq_bridge::EmbeddedConfig::new(folder.path().join("queue.db"));
+    let broker = Arc::new(mq_bridge::Embedded::open(config).await.unwrap());
+    let gateway = populated(builder().broker(broker)).await;
+    let mut current = connect(&gateway, "bob").await;
+    let mut subscription = inbox(&current).await;
+    for round in 0..200 {
+        let next = connect(&gateway, "bob").await;
+        let newer = inbox(&next).await;
+        let closed =
+            tokio::time::timeout(std::time::Duration::from_secs(20), current.closed()).await;
+        let closed = closed.unwrap_or_else(|_| panic!("round {round}: the old session stays"));
+        assert_eq!(closed.error.unwrap().message(), "device taken over");
+        drop(subscription);
+        (current, subscription) = (next, newer);
+    }
+}
+
 #[tokio::test]
 async fn an_own_message_comes_to_the_other_devices_and_not_to_the_one_that_sent_it() {
     let gateway = gateway().await;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::server::Server;
 use driver::{Browser, Driver, ENTER, Look, Network, Shown, test_id};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const ANNA_BEN: &str = "direct:anna:ben";
 
@@ -351,7 +351,18 @@ async fn one_tab_at_a_time_and_it_can_be_taken_back() {
     let driver = Driver::start();
     let bob = Browser::new(&driver, Look::DESKTOP).await;
     bob.sign_in(&page, "bob").await;
-    bob.eval("window.open('/', '_blank')", vec![]).await;
+    // The newest inbox has the device: the first tab's must be there before the second one's. What
+    // it has received tells so.
+    let alice = server.token("alice");
+    let body = json!({"to": "/user/bob", "body": "are you there?"});
+    assert_eq!(server.api(&alice, "POST", "/messages", Some(&body)).0, 201);
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    while !has_received(&server.api(&alice, "GET", "/conversations", None).1, "bob", 1) {
+        assert!(std::time::Instant::now() < deadline, "the first tab receives nothing");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let open = "return Boolean(window.open('/', '_blank'))";
+    bob.until("a second tab opens", open, vec![]).await;
     let covered = "return !document.querySelector('[data-testid=taken-over]').hidden";
     bob.until("the first tab says that another has it", covered, vec![]).await;
     bob.shot("taken-over").await;
@@ -360,8 +371,17 @@ async fn one_tab_at_a_time_and_it_can_be_taken_back() {
     let free = "return document.querySelector('[data-testid=taken-over]').hidden";
     bob.until("the first tab has it back", free, vec![]).await;
     let body = json!({"to": "/user/bob", "body": "still here?"});
-    assert_eq!(server.api(&server.token("alice"), "POST", "/messages", Some(&body)).0, 201);
-    bob.until_unread("direct:alice:bob", 1).await;
+    assert_eq!(server.api(&alice, "POST", "/messages", Some(&body)).0, 201);
+    bob.until_unread("direct:alice:bob", 2).await;
+}
+
+/// Whether a list of conversations says that `user` was delivered message `seq` of the first one.
+fn has_received(conversations: &Value, user: &str, seq: u64) -> bool {
+    conversations["conversations"][0]["members"].as_array().is_some_and(|members| {
+        members
+            .iter()
+            .any(|member| member["user"] == user && member["delivered"].as_u64() >= Some(seq))
+    })
 }
 
 /// Older messages come when one scrolls up, each once and in order, and the view stays in its place.
