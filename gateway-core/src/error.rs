@@ -40,9 +40,6 @@ pub enum GatewayError {
         /// What is wrong, and the limit where there is one.
         problem: &'static str,
     },
-    /// Sign-up is turned off.
-    #[error("sign-up is turned off")]
-    SignUpOff,
     /// The directory refused or failed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),

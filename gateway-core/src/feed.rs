@@ -1,11 +1,12 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use futures::Stream;
 use mq_bridge::Overflow;
 
+use crate::lock::lock;
 use crate::outgoing::Outgoing;
 
 /// The bounds of what may wait for one subscriber.
@@ -105,7 +106,7 @@ impl Feed {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::destination::Destination;
 use crate::directory::{Directory, Member};
 use crate::error::GatewayError;
 use crate::hub::{Drops, Hub};
+use crate::lock::lock;
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::outgoing::{self, Stamp};
 use crate::pipeline::Pipeline;
@@ -542,10 +543,6 @@ pub(crate) fn conversation_destination(
             GatewayError::Refused(crate::error::RefusedError::Denied("no such conversation")),
         ),
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A body that says who did what to whom in a group.

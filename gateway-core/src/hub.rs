@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use futures::StreamExt;
 use mq_bridge::{Broker, BrokerError, Overflow, Source, SubscribeOptions};
@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::feed::{Feed, FeedLimits, FeedReader};
+use crate::lock::lock;
 use crate::outgoing::Outgoing;
 
 /// What may wait between the broker and the fan-out of one topic, in octets.
@@ -160,10 +161,6 @@ async fn pump(
         }
         lock(&topic.feeds).iter().for_each(|feed| feed.close());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

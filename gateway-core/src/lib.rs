@@ -12,6 +12,7 @@ mod feed;
 mod gateway;
 mod groups;
 mod hub;
+mod lock;
 mod names;
 mod outgoing;
 mod pipeline;

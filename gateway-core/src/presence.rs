@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use crate::lock::lock;
 use crate::names::UserName;
 
 /// Whether a person is there.
@@ -47,7 +48,7 @@ pub(crate) struct LeaveTicket {
 impl PresenceTable {
     /// A session of `user` began. Tells whether the person came online by that.
     pub(crate) fn enter(&self, user: &UserName) -> bool {
-        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut people = lock(&self.people);
         let person = people.entry(user.clone()).or_default();
         person.sessions += 1;
         person.generation += 1;
@@ -56,7 +57,7 @@ impl PresenceTable {
 
     /// A session of `user` ended at `now`. Gives a ticket if it was the last one.
     pub(crate) fn leave(&self, user: &UserName, now: u64) -> Option<LeaveTicket> {
-        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut people = lock(&self.people);
         let person = people.get_mut(user)?;
         person.sessions = person.sessions.saturating_sub(1);
         person.last_seen = Some(now);
@@ -70,7 +71,7 @@ impl PresenceTable {
     /// Declares the person of the ticket offline. Gives when the last session ended, or `None`
     /// if a session has begun since.
     pub(crate) fn expire(&self, ticket: LeaveTicket) -> Option<u64> {
-        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut people = lock(&self.people);
         let Entry::Occupied(mut entry) = people.entry(ticket.user) else { return None };
         let person = entry.get_mut();
         if person.generation != ticket.generation {
@@ -81,7 +82,7 @@ impl PresenceTable {
     }
 
     pub(crate) fn get(&self, user: &UserName) -> Presence {
-        let people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let people = lock(&self.people);
         match people.get(user) {
             Some(person) if person.online => Presence::Online,
             person => Presence::Offline { last_seen: person.and_then(|person| person.last_seen) },

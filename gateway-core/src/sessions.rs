@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use tokio::sync::oneshot;
 
-use crate::gateway::lock;
+use crate::lock::lock;
 use crate::names::UserName;
 
 /// The signed-in sessions of this node, so that they can be ended from outside.

@@ -8,7 +8,7 @@ use mq_bridge::{
 
 use super::*;
 use crate::directory::MemoryDirectory;
-use crate::gateway::lock;
+use crate::lock::lock;
 use crate::names::GroupName;
 use crate::store::{
     ConversationSummary, Marker, Marks, MemoryStore, Position, StoredMessage, UnreadRange,

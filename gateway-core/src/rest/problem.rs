@@ -89,9 +89,7 @@ impl From<GatewayError> for Problem {
             );
         }
         let status = match &error {
-            GatewayError::Refused(RefusedError::Denied(_)) | GatewayError::SignUpOff => {
-                StatusCode::FORBIDDEN
-            }
+            GatewayError::Refused(RefusedError::Denied(_)) => StatusCode::FORBIDDEN,
             GatewayError::Destination(_)
             | GatewayError::Invalid { .. }
             | GatewayError::Store(StoreError::Refused(_))

@@ -6,7 +6,7 @@ use futures::Stream;
 use mq_bridge::{Delivery, EndReason};
 
 use crate::feed::FeedItem;
-use crate::gateway::lock;
+use crate::lock::lock;
 use crate::outgoing::Outgoing;
 
 /// What comes to a session for one of its subscriptions.
