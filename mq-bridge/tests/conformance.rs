@@ -25,12 +25,15 @@ impl Harness for MemoryHarness {
         Arc::<Memory>::clone(&self.broker)
     }
 
-    async fn restart(&mut self) {
+    async fn stop(&mut self) {
         self.broker.shutdown().await;
-        self.broker = Arc::default();
     }
 
     async fn kill(&mut self) {
+        self.broker.shutdown().await;
+    }
+
+    async fn start(&mut self) {
         self.broker = Arc::default();
     }
 }
@@ -59,13 +62,15 @@ impl Harness for EmbeddedHarness {
         Arc::<Embedded>::clone(&self.broker)
     }
 
-    async fn restart(&mut self) {
+    async fn stop(&mut self) {
         self.broker.shutdown().await;
-        self.broker = Self::open(&self.folder).await;
     }
 
     async fn kill(&mut self) {
         self.broker.kill().await;
+    }
+
+    async fn start(&mut self) {
         self.broker = Self::open(&self.folder).await;
     }
 }

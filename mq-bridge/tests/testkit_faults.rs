@@ -137,11 +137,6 @@ impl FaultyHarness {
         let broker = Faulty::open(&folder, fault, HashMap::new()).await;
         Self { folder, broker }
     }
-
-    async fn reopen(&mut self) {
-        let declared = std::mem::take(&mut *self.broker.declared.lock().unwrap());
-        self.broker = Faulty::open(&self.folder, self.broker.fault, declared).await;
-    }
 }
 
 #[async_trait]
@@ -150,10 +145,9 @@ impl Harness for FaultyHarness {
         Arc::<Faulty>::clone(&self.broker)
     }
 
-    async fn restart(&mut self) {
+    async fn stop(&mut self) {
         self.broker.flush().await;
         self.broker.inner.shutdown().await;
-        self.reopen().await;
     }
 
     async fn kill(&mut self) {
@@ -163,7 +157,11 @@ impl Harness for FaultyHarness {
             let file = rusqlite::Connection::open(path).unwrap();
             file.execute_batch("DELETE FROM entry WHERE id % 5 = 0").unwrap();
         }
-        self.reopen().await;
+    }
+
+    async fn start(&mut self) {
+        let declared = std::mem::take(&mut *self.broker.declared.lock().unwrap());
+        self.broker = Faulty::open(&self.folder, self.broker.fault, declared).await;
     }
 }
 

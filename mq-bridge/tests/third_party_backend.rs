@@ -329,12 +329,15 @@ impl Harness for PlainHarness {
         Arc::<Plain>::clone(&self.0)
     }
 
-    async fn restart(&mut self) {
+    async fn stop(&mut self) {
         self.0.shutdown().await;
-        self.0 = Arc::default();
     }
 
     async fn kill(&mut self) {
+        self.0.shutdown().await;
+    }
+
+    async fn start(&mut self) {
         self.0 = Arc::default();
     }
 }

@@ -1,7 +1,7 @@
 //! The conformance kit: one suite that every backend passes
 //!
-//! A backend runs it on itself with one macro and a [`Harness`] that can start, restart and kill
-//! the broker:
+//! A backend runs it on itself with one macro and a [`Harness`] that can stop, kill and start the
+//! broker:
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -15,11 +15,11 @@
 //!     fn broker(&self) -> Arc<dyn Broker> {
 //!         Arc::<Memory>::clone(&self.0)
 //!     }
-//!     async fn restart(&mut self) {
+//!     async fn stop(&mut self) {
 //!         self.0.shutdown().await;
-//!         self.0 = Arc::default();
 //!     }
-//!     async fn kill(&mut self) {
+//!     async fn kill(&mut self) {}
+//!     async fn start(&mut self) {
 //!         self.0 = Arc::default();
 //!     }
 //! }
@@ -33,24 +33,47 @@
 //! Every case of [`CASES`] becomes a test of its own name. Each starts from a fresh harness. The
 //! cases check what the backend [declares](crate::Broker::capabilities): what it declares must
 //! work, and what it does not declare must be absent.
+//!
+//! Where the broker is a server that may not be installed, the cases are ignored unless asked for,
+//! and only so many of them run at once as the machine can bear:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use mq_bridge::{Broker, testkit::Harness};
+//! # struct RabbitMq;
+//! # impl RabbitMq { async fn start() -> Self { Self } }
+//! # #[async_trait::async_trait]
+//! # impl Harness for RabbitMq {
+//! #     fn broker(&self) -> Arc<dyn Broker> { unimplemented!() }
+//! #     async fn stop(&mut self) {}
+//! #     async fn kill(&mut self) {}
+//! #     async fn start(&mut self) {}
+//! # }
+//! mod conformance {
+//! #   use super::*;
+//!     mq_bridge::testkit::suite!(ignore = "needs rabbitmq-server", at_once = 2, RabbitMq::start());
+//! }
+//! ```
 
 mod cases;
+mod gate;
 mod harness;
 mod steps;
+mod watch;
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 
 use crate::BrokerError;
 
 pub use crate::__testkit_suite as suite;
+pub use gate::Gate;
 pub use harness::Harness;
 
-/// How long a case may take before it counts as failed; far longer than any takes.
-const CASE_DEADLINE: Duration = Duration::from_secs(120);
 /// How long a case waits for one thing that must happen.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -115,10 +138,13 @@ impl Case {
         harness: &mut dyn Harness,
         patience: Duration,
     ) -> Outcome {
-        let case = steps::PATIENCE.scope(patience, (self.run)(harness));
-        tokio::time::timeout(CASE_DEADLINE, case)
-            .await
-            .unwrap_or_else(|_| Err(Failure::new("it did not come to an end")))
+        let spent = watch::Spent::default();
+        let mut watched = watch::Watched { inner: harness, spent: spent.clone() };
+        let case = steps::PATIENCE.scope(patience, (self.run)(&mut watched));
+        match select(pin!(case), pin!(spent.deadline())).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => Err(Failure::new("it did not come to an end")),
+        }
     }
 }
 
@@ -128,16 +154,17 @@ impl fmt::Debug for Case {
     }
 }
 
-/// Runs one case on a runtime of its own; what [`suite!`] makes a test of.
+/// Runs one case on a runtime of its own, as soon as `gate` lets it; what [`suite!`] makes a test of.
 ///
 /// # Panics
 ///
 /// If the case fails, with its name and what it found.
 #[allow(clippy::panic, reason = "this is how a test fails")]
-pub fn run<H: Harness>(name: &str, start: impl Future<Output = H>) {
+pub fn run<H: Harness>(name: &str, gate: &Gate, start: impl Future<Output = H>) {
     let Some(case) = CASES.iter().find(|case| case.name == name) else {
         panic!("there is no case `{name}`");
     };
+    let _place = gate.enter();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = match runtime {
@@ -205,24 +232,40 @@ macro_rules! __testkit_table {
 __testkit_cases!(__testkit_table!());
 
 /// Makes a test of every case: `suite!(future)` where each evaluation of the expression gives a
-/// future of a fresh [`Harness`](crate::testkit::Harness)
+/// future of a fresh [`Harness`](crate::testkit::Harness). `suite!(ignore = "needs …", future)`
+/// makes tests that are ignored, and `suite!(ignore = "needs …", at_once = 2, future)` runs only so
+/// many of them at once
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __testkit_suite {
-    ($start:expr) => {
-        $crate::__testkit_cases!(__testkit_tests!($start));
+    (ignore = $reason:literal, at_once = $most:expr, $start:expr $(,)?) => {
+        $crate::__testkit_cases!(__testkit_tests!([#[ignore = $reason]] $most, $start));
+    };
+    (ignore = $reason:literal, $start:expr $(,)?) => {
+        $crate::__testkit_cases!(__testkit_tests!([#[ignore = $reason]] usize::MAX, $start));
+    };
+    ($start:expr $(,)?) => {
+        $crate::__testkit_cases!(__testkit_tests!([] usize::MAX, $start));
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __testkit_tests {
-    (($start:expr) $($case:ident),*) => {
-        $(
-            #[test]
-            fn $case() {
-                $crate::testkit::run(stringify!($case), $start);
-            }
-        )*
+    (($attributes:tt $most:expr, $start:expr) $($case:ident),*) => {
+        static GATE: $crate::testkit::Gate = $crate::testkit::Gate::new($most);
+        $($crate::__testkit_test!($attributes $case, $start);)*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __testkit_test {
+    ([$($attribute:tt)*] $case:ident, $start:expr) => {
+        #[test]
+        $($attribute)*
+        fn $case() {
+            $crate::testkit::run(stringify!($case), &GATE, $start);
+        }
     };
 }

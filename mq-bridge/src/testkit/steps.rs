@@ -17,12 +17,14 @@ tokio::task_local! {
     pub(super) static PATIENCE: Duration;
 }
 
-fn patience() -> Duration {
+pub(super) fn patience() -> Duration {
     PATIENCE.try_get().unwrap_or(DEFAULT_PATIENCE)
 }
 
 /// How long to watch that something does not happen.
 const QUIET: Duration = Duration::from_millis(150);
+/// How often to look whether something has happened.
+pub(super) const POLL: Duration = Duration::from_millis(2);
 
 /// Fails the case unless the condition holds.
 macro_rules! ensure {
@@ -176,6 +178,6 @@ pub(super) async fn depth(broker: &dyn Broker, source: &Source, depth: u64) -> O
             tokio::time::Instant::now() < deadline,
             "{source} should keep {depth} messages, but keeps {found}"
         );
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(POLL).await;
     }
 }

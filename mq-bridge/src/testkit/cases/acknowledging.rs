@@ -86,7 +86,7 @@ pub(crate) async fn acknowledged_messages_never_come_back(harness: &mut dyn Harn
     // Too late: what this names belongs to the next consumer.
     confirmed(acker.ack(&tags(&taken[8..]))).await??;
     if broker.capabilities().has(Capability::Durable) {
-        harness.kill().await;
+        harness.crash().await;
     }
     let broker = harness.broker();
     let mut consumer = consume(&*broker, Source::queue("q"), 100).await?;

@@ -17,7 +17,7 @@ pub(crate) async fn a_confirmed_message_survives_a_kill(harness: &mut dyn Harnes
     durable(&*broker, "d", "t.*").await?;
     send_queue(&*broker, "q", 0..20).await?;
     send_topic(&*broker, "t.a", 0..20).await?;
-    harness.kill().await;
+    harness.crash().await;
     let broker = harness.broker();
     for source in [Source::queue("q"), Source::durable("d")] {
         if declared {
@@ -66,7 +66,7 @@ pub(crate) async fn unacknowledged_messages_survive_a_restart_marked(
         if round % 2 == 0 {
             harness.restart().await;
         } else {
-            harness.kill().await;
+            harness.crash().await;
         }
     }
     let broker = harness.broker();
@@ -130,7 +130,7 @@ pub(crate) async fn confirmed_messages_survive_kills_under_load(
         if enough.recv().await.is_none() {
             return Err(Failure::new("publishing failed before the kill"));
         }
-        harness.kill().await;
+        harness.crash().await;
         drop(enough);
         let (confirmed, last) =
             publisher.await.map_err(|error| Failure::new(error.to_string()))??;
