@@ -63,6 +63,7 @@
 //! | `memory` | yes | `Memory`: the broker within this process; nothing survives it |
 //! | `embedded` | | `Embedded`: the durable broker in one SQLite file (bundles SQLite) |
 //! | `testkit` | | the `testkit` module: the conformance kit, for backends of your own |
+//! | `servers` | | `testkit::servers`: real brokers for tests, started privately (Linux) |
 
 mod broker;
 mod capability;

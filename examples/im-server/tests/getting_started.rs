@@ -91,7 +91,7 @@ fn step_4_node_reads_what_python_sends() {
     let python = for_server(&here_document("/tmp/alice.py"), &server);
     #[cfg(unix)]
     std::os::unix::fs::symlink(
-        tools("node/node_modules").canonicalize().expect(".ci/test installs it"),
+        tools("node/node_modules").canonicalize().expect(".ci/install installs it"),
         folder.path().join("node_modules"),
     )
     .expect("link");
@@ -99,7 +99,7 @@ fn step_4_node_reads_what_python_sends() {
     let node = || start(Command::new("node").arg("bob.mjs").current_dir(folder.path()));
     let alice = || {
         let run = Command::new(tools("python/bin/python")).args(["-c", &python]).output();
-        let output = run.expect(".ci/test installs it");
+        let output = run.expect(".ci/install installs it");
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
     };

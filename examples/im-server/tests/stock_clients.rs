@@ -1,6 +1,6 @@
 //! Stock STOMP libraries, unmodified, get everything: inbox, offline delivery, resume, queues, topics.
 //!
-//! `.ci/test` installs the libraries; run with `--include-ignored`.
+//! `.ci/install` installs the libraries; run with `--include-ignored`.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

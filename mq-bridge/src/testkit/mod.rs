@@ -58,6 +58,8 @@
 mod cases;
 mod gate;
 mod harness;
+#[cfg(feature = "servers")]
+pub mod servers;
 mod steps;
 mod watch;
 

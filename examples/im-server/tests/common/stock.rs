@@ -73,7 +73,7 @@ impl Stock {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}; .ci/test installs it"));
+            .unwrap_or_else(|error| panic!("{command:?}: {error}; .ci/install installs it"));
         let output = BufReader::new(child.stdout.take().expect("piped"));
         let (sender, events) = mpsc::channel();
         thread::spawn(move || {
