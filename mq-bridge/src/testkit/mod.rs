@@ -142,7 +142,8 @@ impl Case {
     ) -> Outcome {
         let spent = watch::Spent::default();
         let mut watched = watch::Watched { inner: harness, spent: spent.clone() };
-        let case = steps::PATIENCE.scope(patience, (self.run)(&mut watched));
+        let times = steps::Times::new(watched.inner.reconnects(), patience);
+        let case = steps::TIMES.scope(times, (self.run)(&mut watched));
         match select(pin!(case), pin!(spent.deadline())).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right(_) => Err(Failure::new("it did not come to an end")),

@@ -3,26 +3,45 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Broker, BrokerError, Confirm, Declaration, Delivery, Message, Publish, Source,
+    Broker, BrokerError, Confirm, Declaration, Delivery, Message, Publish, Source, SourceStats,
     SubscribeOptions, Subscription,
 };
 
 use super::{DEFAULT_PATIENCE, Failure, Outcome};
 
+/// How long a case waits.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    /// For something that must happen.
+    pub(super) patience: Duration,
+    /// That something does not happen.
+    pub(super) quiet: Duration,
+}
+
 tokio::task_local! {
-    /// How long to wait for something that must happen.
-    pub(super) static PATIENCE: Duration;
+    pub(super) static TIMES: Times;
+}
+
+impl Times {
+    /// The times of this task's case.
+    pub(super) fn get() -> Self {
+        TIMES.try_get().unwrap_or_else(|_| Self::new(false, DEFAULT_PATIENCE))
+    }
+
+    /// What is on its way over a network takes longer to show.
+    pub(super) const fn new(network: bool, patience: Duration) -> Self {
+        let quiet = Duration::from_millis(if network { 500 } else { 150 });
+        Self { patience, quiet }
+    }
 }
 
 pub(super) fn patience() -> Duration {
-    PATIENCE.try_get().unwrap_or(DEFAULT_PATIENCE)
+    Times::get().patience
 }
 
-/// How long to watch that something does not happen.
-const QUIET: Duration = Duration::from_millis(150);
 /// How often to look whether something has happened.
 pub(super) const POLL: Duration = Duration::from_millis(2);
 
@@ -148,7 +167,7 @@ pub(super) async fn ack(subscription: &Subscription, deliveries: &[Delivery]) ->
 
 /// Watches that nothing is delivered.
 pub(super) async fn quiet(subscription: &mut Subscription, why: &str) -> Outcome {
-    if let Ok(Some(batch)) = timeout(QUIET, subscription.recv()).await {
+    if let Ok(Some(batch)) = timeout(Times::get().quiet, subscription.recv()).await {
         let found = numbers(&batch);
         return Err(Failure::new(format!("{why}, but {found:?} was delivered")));
     }
@@ -168,16 +187,23 @@ pub(super) async fn ended(subscription: &mut Subscription) -> Outcome {
 
 /// Waits until the source keeps `depth` messages.
 pub(super) async fn depth(broker: &dyn Broker, source: &Source, depth: u64) -> Outcome {
-    let deadline = tokio::time::Instant::now() + patience();
+    stats(broker, source, &format!("should keep {depth} messages"), |one| one.depth == depth).await
+}
+
+/// Waits until the numbers of the source are as they should be; a server may count belatedly.
+pub(super) async fn stats(
+    broker: &dyn Broker,
+    source: &Source,
+    should: &str,
+    reached: impl Fn(&SourceStats) -> bool,
+) -> Outcome {
+    let deadline = Instant::now() + patience();
     loop {
-        let found = broker.stats(source).await?.depth;
-        if found == depth {
+        let found = broker.stats(source).await?;
+        if reached(&found) {
             return Ok(());
         }
-        ensure!(
-            tokio::time::Instant::now() < deadline,
-            "{source} should keep {depth} messages, but keeps {found}"
-        );
-        tokio::time::sleep(POLL).await;
+        ensure!(Instant::now() < deadline, "{source} {should}, but has {found:?}");
+        sleep(POLL).await;
     }
 }

@@ -132,14 +132,12 @@ pub(crate) async fn shutdown_finishes_what_was_taken(harness: &mut dyn Harness) 
     ensure!(late == Err(BrokerError::ShutDown), "a publish after the shutdown: {late:?}");
     ensure!(!broker.health().is_up(), "a broker that was shut down is up");
     broker.shutdown().await;
-    if broker.capabilities().has(Capability::Durable) {
-        let broker = match harness.another().await {
-            Some(another) => another,
-            None => {
-                harness.restart().await;
-                harness.broker()
-            }
-        };
+    let mut next = harness.another().await;
+    if next.is_none() && broker.capabilities().has(Capability::Durable) {
+        harness.restart().await;
+        next = Some(harness.broker());
+    }
+    if let Some(broker) = next {
         depth(&*broker, &Source::queue("q"), COUNT).await?;
         let mut consumer = consume(&*broker, Source::queue("q"), 1000).await?;
         is(&take(&mut consumer, usize::try_from(COUNT).unwrap_or(0)).await?, 0..COUNT, "all")?;

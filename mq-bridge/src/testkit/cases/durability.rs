@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::testkit::steps::{
-    ack, batch, confirmed, consume, durable, ensure, is, number, numbered, numbers, queue,
+    ack, batch, confirmed, consume, durable, ensure, is, number, numbered, numbers, queue, quiet,
     send_queue, send_topic, take,
 };
 use crate::testkit::{Failure, Harness, Outcome};
@@ -64,10 +64,13 @@ pub(crate) async fn unacknowledged_messages_survive_a_restart_marked(
             );
         }
         if round % 2 == 0 {
-            harness.restart().await;
+            harness.stop().await;
         } else {
-            harness.crash().await;
+            harness.kill().await;
         }
+        // One that is there when the broker is back would be handed them once more.
+        drop(consumer);
+        harness.start().await;
     }
     let broker = harness.broker();
     let mut consumer = consume(&*broker, Source::queue("q"), 10).await?;
@@ -139,16 +142,23 @@ pub(crate) async fn confirmed_messages_survive_kills_under_load(
     }
     let broker = harness.broker();
     let mut consumer = consume(&*broker, Source::durable("d"), 500).await?;
-    let kept = broker.stats(&Source::durable("d")).await?.depth;
+    // The last one tells the end.
+    send_topic(&*broker, "t", next..next + 1).await?;
+    sent.insert(next);
     let mut seen = Vec::new();
-    while (seen.len() as u64) < kept {
-        let batch = batch(&mut consumer).await?;
-        seen.extend(numbers(&batch));
+    while !sent.is_empty() {
+        let batch = batch(&mut consumer).await.map_err(|failure| {
+            Failure::new(format!("confirmed before a kill and lost: {sent:?} ({failure})"))
+        })?;
+        let numbers = numbers(&batch);
+        sent.retain(|number| !numbers.contains(number));
+        seen.extend(numbers);
         ack(&consumer, &batch).await?;
     }
-    let lost: Vec<_> = sent.iter().filter(|number| !seen.contains(number)).collect();
-    ensure!(lost.is_empty(), "confirmed before a kill and lost: {lost:?}");
-    ensure!(seen.is_sorted_by(|a, b| a < b), "out of order, or twice: {seen:?}");
+    quiet(&mut consumer, "the last one was delivered").await?;
+    if broker.capabilities().has(Capability::Order) {
+        ensure!(seen.is_sorted_by(|a, b| a < b), "out of order, or twice: {seen:?}");
+    }
     Ok(())
 }
 

@@ -2,10 +2,13 @@
 
 use crate::testkit::steps::{
     ack, batch, confirmed, consume, durable, ended, ensure, is, numbered, numbers, queue, quiet,
-    send, send_queue, send_topic, take,
+    send, send_queue, send_topic, stats, take,
 };
 use crate::testkit::{Failure, Harness, Outcome};
-use crate::{Capability, EndReason, Message, Overflow, Publish, Source, SubscribeOptions, Target};
+use crate::{
+    Capability, EndReason, Message, Overflow, Publish, Source, SourceStats, SubscribeOptions,
+    Target,
+};
 
 pub(crate) async fn delivery_is_in_the_order_of_the_calls(harness: &mut dyn Harness) -> Outcome {
     const COUNT: u64 = 600;
@@ -48,8 +51,8 @@ pub(crate) async fn the_message_prefetch_is_kept(harness: &mut dyn Harness) -> O
     ack(&consumer, &taken[1..3]).await?;
     is(&take(&mut consumer, 2).await?, 5..7, "two acknowledgements make room for two")?;
     quiet(&mut consumer, "the prefetch is reached again").await?;
-    let stats = broker.stats(&Source::queue("q")).await?;
-    ensure!(stats.unacked == 5, "five are unacknowledged, but {} are counted", stats.unacked);
+    let five = |found: &SourceStats| found.unacked == 5;
+    stats(&*broker, &Source::queue("q"), "has five unacknowledged messages", five).await?;
     // What is published meanwhile keeps to it as well.
     send_queue(&*broker, "q", 20..25).await?;
     quiet(&mut consumer, "the prefetch is still reached").await
