@@ -59,6 +59,8 @@ mod cases;
 mod gate;
 mod harness;
 #[cfg(feature = "servers")]
+mod server_harness;
+#[cfg(feature = "servers")]
 pub mod servers;
 mod steps;
 mod watch;
@@ -75,6 +77,8 @@ use crate::BrokerError;
 pub use crate::__testkit_suite as suite;
 pub use gate::Gate;
 pub use harness::Harness;
+#[cfg(feature = "servers")]
+pub use server_harness::ServerHarness;
 
 /// How long a case waits for one thing that must happen.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
