@@ -44,6 +44,13 @@ pub enum BrokerError {
     /// The configuration's fault: the backend lacks what is asked of it.
     #[error("this broker lacks the capability `{0}`")]
     Unsupported(Capability),
+    /// The configuration's fault, or the operator's: the broker refuses it, for example for wrong
+    /// credentials, missing permissions, or a queue that exists with other settings.
+    #[error("the broker refused: {reason}")]
+    Refused {
+        /// What the broker said.
+        reason: Arc<str>,
+    },
     /// Too much waits to be confirmed, or the store of the broker has reached its configured size.
     /// Nothing was published. Retry when less is waiting.
     #[error("the broker is overloaded: its limit of {limit} octets is reached")]

@@ -75,13 +75,15 @@ mod embedded;
 mod error;
 mod headers;
 mod health;
-#[cfg(any(feature = "memory", feature = "embedded"))]
+#[cfg(any(feature = "memory", feature = "embedded", feature = "remote"))]
 mod local;
 #[cfg(feature = "memory")]
 mod memory;
 mod message;
 mod pattern;
 mod pattern_map;
+#[cfg(feature = "remote")]
+mod remote;
 mod source;
 mod subscription;
 #[cfg(feature = "testkit")]
@@ -102,6 +104,8 @@ pub use memory::{Memory, MemoryConfig};
 pub use message::{Message, Publish, Target};
 pub use pattern::{MAX_NAME, pattern_matches, validate_name, validate_pattern, validate_topic};
 pub use pattern_map::PatternMap;
+#[cfg(feature = "remote")]
+pub use remote::RemoteOptions;
 pub use source::{Overflow, Source, SubscribeOptions};
 pub use subscription::{
     Acker, DeadLetterReason, Delivery, DeliverySource, EndReason, Nack, Settle, Subscription,

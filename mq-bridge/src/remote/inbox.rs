@@ -1,12 +1,13 @@
 //! One consumer of a queue or durable subscription: what its link pushes, what its reader takes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::local::{Counters, Settings, lock};
 use crate::{
@@ -44,6 +45,11 @@ pub(crate) struct Inbox<H> {
     state: Mutex<State<H>>,
     /// Told when room may have grown, and when the inbox has ended.
     changed: Notify,
+    /// The epoch of the link that delivers here. Held while the link is told, so that consuming and
+    /// its end do not overtake each other.
+    pub(super) attached: AsyncMutex<Option<u64>>,
+    stopping: AtomicBool,
+    gone: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -52,7 +58,7 @@ struct State<H> {
     epoch: u64,
     waiting: VecDeque<Incoming<H>>,
     waiting_bytes: usize,
-    unacked: HashMap<u64, Held<H>>,
+    unacked: BTreeMap<u64, Held<H>>,
     unacked_bytes: usize,
     last_tag: u64,
     settings: Settings,
@@ -100,14 +106,24 @@ impl<H> Inbox<H> {
             epoch: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            unacked: HashMap::new(),
+            unacked: BTreeMap::new(),
             unacked_bytes: 0,
             last_tag: 0,
             settings: Settings::default(),
             ended: None,
             waker: None,
         };
-        Self { id, source, options, state: Mutex::new(state), changed: Notify::new(), counters }
+        Self {
+            id,
+            source,
+            options,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            attached: AsyncMutex::default(),
+            stopping: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            counters,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State<H>> {
@@ -177,17 +193,31 @@ impl<H> Inbox<H> {
         }
     }
 
-    /// Ends it, after what the reader has been given; the first reason counts.
+    /// Ends it: the reader gets nothing more and settles nothing more. The first reason counts. A
+    /// link that ends it because of what the broker said (deleted, taken over on another node)
+    /// [gives back](Self::give_back) what is left, if it can, before.
     pub(crate) fn end(&self, reason: EndReason) {
         let mut state = self.state();
         state.ended.get_or_insert(reason);
-        state.forget();
         let waker = state.waker.take();
         drop(state);
         self.changed.notify_waiters();
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Takes out, in the order of their delivery, what was pushed and is not settled; nothing can be
+    /// pushed any more. For a link that has stopped to deliver.
+    pub(crate) fn give_back(&self) -> Vec<H> {
+        let mut state = self.state();
+        // No link has this epoch.
+        state.epoch = u64::MAX;
+        let unacked = std::mem::take(&mut state.unacked).into_values().map(|held| held.handle);
+        let waiting = std::mem::take(&mut state.waiting).into_iter().map(|one| one.handle);
+        let handles = unacked.chain(waiting).collect();
+        state.forget();
+        handles
     }
 
     /// Why it ended; `None` while it lives.
@@ -199,11 +229,33 @@ impl<H> Inbox<H> {
     /// are passed over.
     pub(super) fn begin(&self, epoch: u64) {
         let mut state = self.state();
-        if state.epoch != epoch {
+        if state.epoch != epoch && state.ended.is_none() {
             state.epoch = epoch;
             state.forget();
             drop(state);
             self.changed.notify_waiters();
+        }
+    }
+
+    /// Whether its end is to be told to the link now: once.
+    pub(super) fn begin_stopping(&self) -> bool {
+        !self.stopping.swap(true, Relaxed)
+    }
+
+    /// The link has nothing to do with it any more.
+    pub(super) fn is_gone(&self) {
+        self.gone.store(true, Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the link has nothing to do with it any more.
+    pub(super) async fn gone(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.gone.load(Relaxed) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -267,8 +319,11 @@ impl<H> Inbox<H> {
     /// Takes out what the reader settles; tags that are not known are passed over.
     pub(super) fn settle(&self, tags: &[u64]) -> Vec<Settled<H>> {
         let mut state = self.state();
-        let epoch = state.epoch;
         let mut settled = Vec::with_capacity(tags.len());
+        if state.ended.is_some() {
+            return settled;
+        }
+        let epoch = state.epoch;
         for tag in tags {
             if let Some(Held { handle, cost, message, target }) = state.unacked.remove(tag) {
                 state.unacked_bytes -= cost;

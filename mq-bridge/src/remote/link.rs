@@ -75,18 +75,21 @@ pub(crate) trait Link: Send + Sync + 'static {
 
     /// Starts to deliver to `inbox`, as far as its prefetch in messages allows. It is live when this
     /// returns. With [`takeover`](crate::SubscribeOptions::takeover) the consumers on other nodes
-    /// are ended first with `TakenOver`; those of this bridge the bridge has ended already.
+    /// are ended first with `TakenOver`; those of this bridge have been ended and stopped already.
     async fn consume(&self, inbox: &Arc<Inbox<Self::Handle>>) -> Result<(), BrokerError>;
 
-    /// Stops to deliver to `inbox` and gives everything back to the broker, in order and to the
-    /// front, that was pushed to it and not settled: when this returns, a new consumer gets it.
+    /// Stops to deliver to `inbox`, then [takes out](Inbox::give_back) of it what was pushed and not
+    /// settled and gives it back to the broker: to the front, in order, marked. When this returns, a
+    /// new consumer gets it, whatever node it is on. Harmless for an inbox that this link does not
+    /// know, or whose source is deleted.
     async fn stop(&self, inbox: &Arc<Inbox<Self::Handle>>) -> Result<(), BrokerError>;
 
     /// Settles deliveries, and returns when the broker has confirmed that, as far as it does.
     async fn settle(&self, batch: Vec<Settlement<Self::Handle>>) -> Result<(), BrokerError>;
 
     /// Has messages to topics that match `pattern` delivered to the link's `topics`. Live when it
-    /// returns. Called once per pattern, until [`unlisten`](Self::unlisten).
+    /// returns. Called once per pattern until [`unlisten`](Self::unlisten), but for a call that was
+    /// given up: again is harmless.
     async fn listen(&self, pattern: &Arc<str>) -> Result<(), BrokerError>;
 
     /// Ends [`listen`](Self::listen).

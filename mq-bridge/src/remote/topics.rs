@@ -127,7 +127,7 @@ impl Topics {
 
     pub(super) fn end_all(&self, reason: &EndReason) {
         for one in self.listened() {
-            lock(&one.subscribers).values().for_each(|live| live.end(reason.clone()));
+            one.end(reason);
         }
     }
 }
@@ -136,6 +136,10 @@ impl Listened {
     /// Whether somebody here subscribes to it.
     pub(super) fn is_wanted(&self) -> bool {
         !lock(&self.subscribers).is_empty()
+    }
+
+    pub(super) fn end(&self, reason: &EndReason) {
+        lock(&self.subscribers).values().for_each(|live| live.end(reason.clone()));
     }
 
     fn push(&self, message: &Message, target: &Target, redelivered: bool) {
