@@ -28,7 +28,8 @@ use super::supervisor;
 use super::topics::Listened;
 use super::{Driver, Inbox, Link, Outbound, RemoteOptions, Topics, Verdict};
 
-type HandleOf<D> = <<D as Driver>::Link as Link>::Handle;
+pub(super) type HandleOf<D> = <<D as Driver>::Link as Link>::Handle;
+type InboxesOf<D> = Vec<Arc<Inbox<HandleOf<D>>>>;
 
 /// A [`Broker`](crate::Broker) in all but name: a backend's public type delegates to it.
 pub(crate) struct Bridge<D: Driver> {
@@ -45,7 +46,7 @@ pub(super) struct Shared<D: Driver> {
     health: Mutex<Health>,
     max_message: AtomicUsize,
     /// Those that the link may know, by what they consume.
-    inboxes: Mutex<HashMap<Source, Vec<Arc<Inbox<HandleOf<D>>>>>>,
+    inboxes: Mutex<HashMap<Source, InboxesOf<D>>>,
     /// What was declared through this bridge.
     declared: Mutex<HashMap<Source, Declaration>>,
     commands: mpsc::UnboundedSender<Command<HandleOf<D>>>,
@@ -499,11 +500,11 @@ impl<D: Driver> Shared<D> {
         }
     }
 
-    pub(super) fn inboxes(&self) -> Vec<Arc<Inbox<HandleOf<D>>>> {
+    pub(super) fn inboxes(&self) -> InboxesOf<D> {
         lock(&self.inboxes).values().flatten().map(Arc::clone).collect()
     }
 
-    fn inboxes_of(&self, source: &Source) -> Vec<Arc<Inbox<HandleOf<D>>>> {
+    fn inboxes_of(&self, source: &Source) -> InboxesOf<D> {
         lock(&self.inboxes).get(source).cloned().unwrap_or_default()
     }
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    BrokerError, Capability, DeadLetterReason, Declaration, Message, Source,
-    SourceStats, Target,
+    BrokerError, Capability, DeadLetterReason, Declaration, Message, Source, SourceStats, Target,
 };
 
 use super::{Inbox, Outgoing, Topics};

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::local::Counters;
 use crate::{BrokerError, Confirm, Confirmer, DeadLetterReason, Target};
 
-use super::bridge::{Current, Shared, guarded};
+use super::bridge::{Current, HandleOf, Shared, guarded};
 use super::inbox::Settled;
 use super::topics::Listened;
 use super::{DeadLetter, Driver, Inbox, Link, Outbound, Settlement, Verdict};
@@ -16,16 +16,23 @@ use super::{DeadLetter, Driver, Inbox, Link, Outbound, Settlement, Verdict};
 const BATCH: usize = 1024;
 
 pub(super) enum Command<H> {
-    Settle { epoch: u64, settlement: Settlement<H>, confirmer: Option<Confirmer> },
+    Settle(Settling<H>),
     Stop(Arc<Inbox<H>>),
     Unlisten(Arc<Listened>),
+}
+
+/// Settlements for the link with number `epoch`.
+pub(super) struct Settling<H> {
+    epoch: u64,
+    settlement: Settlement<H>,
+    confirmer: Option<Confirmer>,
 }
 
 /// Carries out commands until the bridge is gone: settlements in groups, in the order of the calls.
 /// What was settled before a stop is settled when it begins.
 pub(super) async fn run<D: Driver>(
     shared: Arc<Shared<D>>,
-    mut commands: mpsc::UnboundedReceiver<Command<<D::Link as Link>::Handle>>,
+    mut commands: mpsc::UnboundedReceiver<Command<HandleOf<D>>>,
 ) {
     let mut calls = Vec::new();
     loop {
@@ -36,9 +43,7 @@ pub(super) async fn run<D: Driver>(
         let mut batch = Vec::new();
         for call in calls.drain(..) {
             match call {
-                Command::Settle { epoch, settlement, confirmer } => {
-                    batch.push((epoch, settlement, confirmer));
-                }
+                Command::Settle(settling) => batch.push(settling),
                 Command::Stop(inbox) => {
                     settle(&shared, std::mem::take(&mut batch)).await;
                     // Not awaited here: acknowledgements of others do not wait for it.
@@ -53,17 +58,14 @@ pub(super) async fn run<D: Driver>(
     }
 }
 
-async fn settle<D: Driver>(
-    shared: &Arc<Shared<D>>,
-    batch: Vec<(u64, Settlement<<D::Link as Link>::Handle>, Option<Confirmer>)>,
-) {
+async fn settle<D: Driver>(shared: &Arc<Shared<D>>, batch: Vec<Settling<HandleOf<D>>>) {
     if batch.is_empty() {
         return;
     }
     let current = shared.current();
     let mut settlements = Vec::with_capacity(batch.len());
     let mut confirmers = Vec::new();
-    for (epoch, settlement, confirmer) in batch {
+    for Settling { epoch, settlement, confirmer } in batch {
         match &current {
             Ok(current) if current.epoch == epoch => {
                 settlements.push(settlement);
@@ -81,7 +83,7 @@ async fn settle<D: Driver>(
     }
 }
 
-async fn stop<D: Driver>(shared: Arc<Shared<D>>, inbox: Arc<Inbox<<D::Link as Link>::Handle>>) {
+async fn stop<D: Driver>(shared: Arc<Shared<D>>, inbox: Arc<Inbox<HandleOf<D>>>) {
     let mut attached = inbox.attached.lock().await;
     if let Ok(Current { epoch, link }) = shared.current()
         && *attached == Some(epoch)
@@ -104,8 +106,7 @@ async fn unlisten<D: Driver>(shared: Arc<Shared<D>>, listened: Arc<Listened>) {
     }
     if let Ok(current) = shared.current()
         && epoch.take() == Some(current.epoch)
-        && let Err(error) =
-            guarded(&*current.link, current.link.unlisten(&listened.pattern)).await
+        && let Err(error) = guarded(&*current.link, current.link.unlisten(&listened.pattern)).await
         && !matches!(error, BrokerError::Disconnected { .. })
     {
         tracing::warn!(pattern = %listened.pattern, %error, "could not end a subscription in order");
@@ -116,8 +117,8 @@ async fn unlisten<D: Driver>(shared: Arc<Shared<D>>, listened: Arc<Listened>) {
 impl<D: Driver> Shared<D> {
     pub(super) fn acknowledge(
         &self,
-        inbox: &Arc<Inbox<<D::Link as Link>::Handle>>,
-        settled: Vec<Settled<<D::Link as Link>::Handle>>,
+        inbox: &Arc<Inbox<HandleOf<D>>>,
+        settled: Vec<Settled<HandleOf<D>>>,
         verdict: Verdict,
     ) -> Confirm {
         let Some(epoch) = settled.first().map(|one| one.epoch) else {
@@ -131,22 +132,22 @@ impl<D: Driver> Shared<D> {
 
     pub(super) fn settle(
         &self,
-        inbox: &Arc<Inbox<<D::Link as Link>::Handle>>,
+        inbox: &Arc<Inbox<HandleOf<D>>>,
         epoch: u64,
-        handles: Vec<<D::Link as Link>::Handle>,
+        handles: Vec<HandleOf<D>>,
         verdict: Verdict,
         confirmer: Option<Confirmer>,
     ) {
         let settlement = Settlement { inbox: Arc::clone(inbox), handles, verdict };
-        self.command(Command::Settle { epoch, settlement, confirmer });
+        self.command(Command::Settle(Settling { epoch, settlement, confirmer }));
     }
 
     /// Publishes to the dead-letter queue, and acknowledges what has arrived there. A failure in
     /// between repeats, and never loses.
     pub(super) fn dead_letter(
         self: &Arc<Self>,
-        inbox: &Arc<Inbox<<D::Link as Link>::Handle>>,
-        dead: Vec<Settled<<D::Link as Link>::Handle>>,
+        inbox: &Arc<Inbox<HandleOf<D>>>,
+        dead: Vec<Settled<HandleOf<D>>>,
         reason: DeadLetterReason,
     ) -> Confirm {
         Counters::add(&self.counters.dead_lettered, dead.len());

@@ -1,6 +1,8 @@
 //! The whole conformance kit over a server inside this process, which can be cut off, and what is
 //! particular to a lost connection.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,8 +60,8 @@ impl Server {
     }
 
     async fn connect(&self) -> Fake {
-        let options = RemoteOptions::new()
-            .with_backoff(Duration::from_millis(1), Duration::from_millis(10));
+        let options =
+            RemoteOptions::new().with_backoff(Duration::from_millis(1), Duration::from_millis(10));
         Fake { bridge: Bridge::open(self.clone(), options).await.unwrap() }
     }
 }
@@ -143,7 +145,8 @@ fn decode(mut message: Message, target: Target) -> (Message, Target, Option<Dead
     let Some(text) = message.headers.get_str("dead").map(str::to_owned) else {
         return (message, target, None);
     };
-    message.headers = message.headers.iter().filter(|(name, _)| *name != "dead").collect::<Headers>();
+    message.headers =
+        message.headers.iter().filter(|(name, _)| *name != "dead").collect::<Headers>();
     let mut words = text.splitn(3, ' ');
     let reason = match words.next() {
         Some("rejected") => DeadLetterReason::Rejected,
@@ -329,18 +332,28 @@ impl Harness for FakeHarness {
         Arc::<Fake>::clone(&self.broker)
     }
 
-    async fn restart(&mut self) {
-        if self.broker.health() == (Health::Down { reason: "shut down".into() }) {
-            self.broker = Arc::new(self.server.connect().await);
-        } else {
-            self.kill().await;
-        }
+    async fn stop(&mut self) {
+        self.kill().await;
     }
 
     async fn kill(&mut self) {
         self.server.go().await;
         until(|| !self.broker.health().is_up()).await;
+    }
+
+    async fn start(&mut self) {
         self.server.come();
+        if self.broker.health() == (Health::Down { reason: "shut down".into() }) {
+            self.broker = Arc::new(self.server.connect().await);
+        }
+    }
+
+    fn reconnects(&self) -> bool {
+        true
+    }
+
+    async fn another(&mut self) -> Option<Arc<dyn Broker>> {
+        Some(Arc::new(self.server.connect().await))
     }
 }
 
@@ -439,8 +452,7 @@ async fn a_consumer_resumes_and_its_late_acknowledgements_are_unknown() {
     broker.declare(&Declaration::queue("q")).await.unwrap();
     let mut live = broker.subscribe(Source::topic("t"), SubscribeOptions::new()).await.unwrap();
     Confirm::all(numbers(0..3).map(|one| broker.publish(one)).collect()).await.unwrap();
-    let mut consumer =
-        broker.subscribe(Source::queue("q"), SubscribeOptions::new()).await.unwrap();
+    let mut consumer = broker.subscribe(Source::queue("q"), SubscribeOptions::new()).await.unwrap();
     let mut first = Vec::new();
     while first.len() < 3 {
         first.extend(consumer.recv().await.unwrap());

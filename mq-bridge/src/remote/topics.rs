@@ -67,9 +67,8 @@ impl Topics {
         message: &Message,
         redelivered: bool,
     ) {
-        let leads = |one: &Target| {
-            matches!(one, Target::Topic(_)) && pattern_matches(pattern, one.name())
-        };
+        let leads =
+            |one: &Target| matches!(one, Target::Topic(_)) && pattern_matches(pattern, one.name());
         let first = targets.iter().find(|one| leads(one)).unwrap_or(target);
         if first == target
             && leads(target)
