@@ -1,0 +1,496 @@
+use std::time::{Duration, Instant};
+
+use crate::body::{MIN_BODY, Pattern};
+use crate::connection::Plan;
+use crate::engine::Engine;
+use crate::frames::{Fillers, SendFrames, SendPlan};
+use crate::pace::Schedule;
+use crate::process::Usage;
+use crate::scenario::flow::{Flow, Flows, Receiver};
+use crate::{LoadError, Progress, Report, Target};
+
+use super::opening::open;
+use super::{Ack, PATIENCE, destination, plan, run_name, too_long};
+
+/// Who sends to whom
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shape {
+    /// So many pairs of a connection that sends and one that receives
+    Pairs(usize),
+    /// So many topics, with one connection that sends and so many that listen each, some of which stop reading
+    FanOut {
+        /// Topics
+        topics: usize,
+        /// Connections that listen to each of them
+        subscribers: usize,
+        /// Of these, how many stop to read
+        slow: usize,
+    },
+    /// So many people, each of whom writes to the next
+    Ring(usize),
+}
+
+/// How much is sent
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Load {
+    /// Closed loop: so many messages of each flow are on their way at any time
+    Window(usize),
+    /// Open loop: so many messages a second of all flows together, whatever becomes of them; the latency of a
+    /// message counts from when it was due
+    Rate(f64),
+}
+
+/// Messages from connections to connections
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// What the report calls it
+    pub name: String,
+    /// Who sends to whom
+    pub shape: Shape,
+    /// How much is sent
+    pub load: Load,
+    /// Where to. `{n}` is the number of the flow, `{run}` a name of this run, `{to}` the login of the receiver
+    pub send_to: String,
+    /// Where from, written alike
+    pub subscribe_to: String,
+    /// Headers of every SEND
+    pub send_headers: Vec<(String, String)>,
+    /// Headers of every SUBSCRIBE
+    pub subscribe_headers: Vec<(String, String)>,
+    /// How messages are acknowledged
+    pub ack: Ack,
+    /// Whether every SEND asks for a receipt
+    pub receipts: bool,
+    /// Octets of a body, 16 at least
+    pub size: usize,
+    /// How long it runs before it is measured
+    pub warm_up: Duration,
+    /// How long it is measured
+    pub duration: Duration,
+    /// Connections that are being made at a time
+    pub opening: usize,
+}
+
+impl Traffic {
+    /// 128 octets over queues, acknowledged by themselves, measured for 5 s after 1 s.
+    #[must_use]
+    pub fn new(shape: Shape, load: Load) -> Self {
+        let (name, place) = match shape {
+            Shape::Pairs(_) => ("pairs", "/queue/load-{run}-{n}"),
+            Shape::FanOut { slow: 0, .. } => ("fan-out", "/topic/load-{run}-{n}"),
+            Shape::FanOut { .. } => ("slow readers", "/topic/load-{run}-{n}"),
+            Shape::Ring(_) => ("direct", "/user/{to}"),
+        };
+        let ring = matches!(shape, Shape::Ring(_));
+        Self {
+            name: name.to_owned(),
+            shape,
+            load,
+            send_to: place.to_owned(),
+            subscribe_to: if ring { "/inbox" } else { place }.to_owned(),
+            send_headers: Vec::new(),
+            subscribe_headers: Vec::new(),
+            ack: if ring { Ack::Individual } else { Ack::Auto },
+            receipts: ring,
+            size: 128,
+            warm_up: Duration::from_secs(1),
+            duration: Duration::from_secs(5),
+            opening: 64,
+        }
+    }
+
+    /// Sets how long it runs before it is measured, and how long it is measured.
+    #[must_use]
+    pub const fn with_times(mut self, warm_up: Duration, duration: Duration) -> Self {
+        self.warm_up = warm_up;
+        self.duration = duration;
+        self
+    }
+
+    /// Sets the octets of a body.
+    #[must_use]
+    pub const fn with_size(mut self, octets: usize) -> Self {
+        self.size = octets;
+        self
+    }
+
+    /// Stores each message: it asks for a receipt, is persistent where that has to be said, and is acknowledged.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.receipts = true;
+        self.ack = Ack::Individual;
+        self.send_headers.push(("persistent".to_owned(), "true".to_owned()));
+        self
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] where it cannot be run. What a server does to messages is no error but in
+    /// [`Report::faults`].
+    pub fn run(&self, target: &Target, progress: &mut dyn Progress) -> Result<Report, LoadError> {
+        let mut engine = Engine::new(target, self.size + 4096)?;
+        let (mut flows, plans) = self.prepare(target)?;
+        let connections = plans.len();
+        open(&mut engine, &mut flows, plans, self.opening, progress)?;
+        for (index, receiver) in flows.receivers.iter().enumerate() {
+            if receiver.as_ref().is_some_and(|receiver| receiver.slow) {
+                engine.pause(index);
+            }
+        }
+
+        let mut pump = Pump { load: self.load, schedule: None, sending: true };
+        flows.start();
+        pump.run(&mut engine, &mut flows, self.warm_up, "warming up", progress)?;
+        let before = Snapshot::take(target, &flows);
+        flows.measuring = true;
+        pump.run(&mut engine, &mut flows, self.duration, "measuring", progress)?;
+        flows.measuring = false;
+        let after = Snapshot::take(target, &flows);
+        pump.sending = false;
+        pump.drain(&mut engine, &mut flows, progress)?;
+        pump.drain_slow(&mut engine, &mut flows)?;
+
+        let mut report = after.since(&before);
+        report.scenario.clone_from(&self.name);
+        report.connections = connections;
+        report.size = self.size;
+        report.latency = flows.latency.latency();
+        report.sent = flows.sent();
+        report.delivered = flows.delivered;
+        report.dropped = flows.close();
+        report.faults = flows.faults;
+        Ok(report)
+    }
+
+    fn prepare(&self, target: &Target) -> Result<(Flows, Vec<Plan>), LoadError> {
+        if self.size < MIN_BODY {
+            return Err(LoadError::Plan(format!("a body has at least {MIN_BODY} octets")));
+        }
+        let run = run_name();
+        let pattern = Pattern::new(self.size);
+        let mut fillers = Fillers::default();
+        let sends = SendPlan {
+            headers: &self.send_headers,
+            receipts: self.receipts,
+            size: self.size,
+            framed: target.address.path.is_some(),
+        };
+        let mut plans = Vec::new();
+        let mut receivers = Vec::new();
+        let mut flows: Vec<Flow> = Vec::new();
+        let mut flow = |sender: usize, to: usize, needs: usize, flows: &mut Vec<Flow>| {
+            let number = flows.len();
+            let destination = destination(&self.send_to, number, &run, target, to);
+            let frames =
+                SendFrames::new(number as u32, &destination, sends, &pattern, &mut fillers);
+            let needs = needs as u32 + u32::from(self.receipts);
+            flows.push(Flow::new(sender, frames, needs));
+        };
+        let listen = |number: usize, flow: usize| {
+            let from = destination(&self.subscribe_to, flow, &run, target, number);
+            plan(number, Some(from), self.ack, &self.subscribe_headers)
+        };
+        let receiver = |flow, slow| Some(Receiver { flow, slow, ledger: Default::default() });
+        match self.shape {
+            Shape::Pairs(pairs) => {
+                for number in 0..pairs {
+                    let sender = plans.len();
+                    flow(sender, sender + 1, 1, &mut flows);
+                    plans.push(plan(sender, None, self.ack, &[]));
+                    plans.push(listen(sender + 1, number));
+                    receivers.extend([None, receiver(number, false)]);
+                }
+            }
+            Shape::FanOut { topics, subscribers, slow } => {
+                for topic in 0..topics {
+                    let sender = plans.len();
+                    flow(sender, sender, subscribers.saturating_sub(slow), &mut flows);
+                    plans.push(plan(sender, None, self.ack, &[]));
+                    receivers.push(None);
+                    for subscriber in 0..subscribers {
+                        plans.push(listen(plans.len(), topic));
+                        receivers.push(receiver(topic, subscriber < slow));
+                    }
+                }
+            }
+            Shape::Ring(people) => {
+                for person in 0..people {
+                    flow(person, (person + 1) % people, 1, &mut flows);
+                    plans.push(listen(person, person));
+                    receivers.push(receiver((person + people - 1) % people, false));
+                }
+            }
+        }
+        let flows = Flows::new(flows, receivers, pattern, self.ack, self.receipts)?;
+        Ok((flows, plans))
+    }
+}
+
+/// Keeps the flows flowing
+#[derive(Debug)]
+struct Pump {
+    load: Load,
+    schedule: Option<Schedule>,
+    sending: bool,
+}
+
+impl Pump {
+    /// Runs for a time.
+    fn run(
+        &mut self,
+        engine: &mut Engine<'_>,
+        flows: &mut Flows,
+        time: Duration,
+        phase: &'static str,
+        progress: &mut dyn Progress,
+    ) -> Result<(), LoadError> {
+        let start = Instant::now();
+        let end = start + time;
+        let mut told = start;
+        let mut now = start;
+        while now < end {
+            self.turn(engine, flows, end)?;
+            now = engine.now();
+            if now >= told {
+                told = now + Duration::from_millis(100);
+                let done = now.saturating_duration_since(start).as_millis() as u64;
+                progress.at(phase, done, time.as_millis() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is to be sent, then takes what has come.
+    fn turn(
+        &mut self,
+        engine: &mut Engine<'_>,
+        flows: &mut Flows,
+        end: Instant,
+    ) -> Result<(), LoadError> {
+        let now = Instant::now();
+        let mut until = end;
+        if self.sending {
+            match self.load {
+                Load::Window(window) => flows.fill(engine, window, engine.micros(now)),
+                Load::Rate(rate) => {
+                    let schedule = self.schedule.get_or_insert_with(|| Schedule::new(now, rate));
+                    let due = loop {
+                        let (number, due) = schedule.next();
+                        if due > now {
+                            break due;
+                        }
+                        let flow = (number % flows.flows.len().max(1) as u64) as usize;
+                        let micros = engine.micros(due);
+                        flows.send(flow, engine, micros);
+                        schedule.sent();
+                    };
+                    if due < end {
+                        until = due;
+                        engine.alarm(due)?;
+                    }
+                }
+            }
+        }
+        engine.flush(flows);
+        // The alarm is exact; the timeout behind it is for the end of the phase.
+        let left = until.saturating_duration_since(now) + Duration::from_millis(1);
+        engine.wait(flows, left.min(Duration::from_millis(100)))
+    }
+
+    /// Waits for what is on its way.
+    fn drain(
+        &mut self,
+        engine: &mut Engine<'_>,
+        flows: &mut Flows,
+        progress: &mut dyn Progress,
+    ) -> Result<(), LoadError> {
+        let all = flows.in_flight();
+        let mut moved = (Instant::now(), all);
+        loop {
+            let left = flows.in_flight();
+            progress.at("draining", (all - left.min(all)) as u64, all as u64);
+            if left < moved.1 {
+                moved = (Instant::now(), left);
+            }
+            // What is lost now is counted by the ledgers.
+            let patience = if flows.faults.disconnected > 0 { PATIENCE / 10 } else { PATIENCE };
+            if left == 0 || moved.0.elapsed() > patience {
+                flows.over = true;
+                return Ok(());
+            }
+            self.turn(engine, flows, Instant::now() + Duration::from_millis(100))?;
+        }
+    }
+
+    /// Lets slow readers have what is left for them.
+    fn drain_slow(&mut self, engine: &mut Engine<'_>, flows: &mut Flows) -> Result<(), LoadError> {
+        let slow: Vec<usize> = (0..flows.receivers.len())
+            .filter(|index| {
+                matches!(flows.receivers.get(*index), Some(Some(receiver)) if receiver.slow)
+            })
+            .collect();
+        if slow.is_empty() {
+            return Ok(());
+        }
+        slow.into_iter().for_each(|index| engine.resume(index));
+        let mut moved = (Instant::now(), flows.delivered);
+        while moved.0.elapsed() < Duration::from_secs(1) {
+            self.turn(engine, flows, Instant::now() + Duration::from_millis(100))?;
+            if flows.delivered > moved.1 {
+                moved = (Instant::now(), flows.delivered);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counters at one moment
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Snapshot {
+    at: Instant,
+    server: Option<Usage>,
+    generator: Option<Usage>,
+    sent: u64,
+    delivered: u64,
+}
+
+impl Snapshot {
+    fn take(target: &Target, flows: &Flows) -> Self {
+        Self::of(target, flows.sent(), flows.delivered)
+    }
+
+    pub(super) fn of(target: &Target, sent: u64, delivered: u64) -> Self {
+        Self {
+            at: Instant::now(),
+            server: target.pid.and_then(|pid| Usage::of(Some(pid))),
+            generator: Usage::of(None),
+            sent,
+            delivered,
+        }
+    }
+
+    /// What was done since another one.
+    pub(super) fn since(&self, before: &Self) -> Report {
+        let seconds = self.at.duration_since(before.at).as_secs_f64();
+        let cpu = |now: Option<Usage>, then: Option<Usage>| {
+            Some(now?.cpu.saturating_sub(then?.cpu).as_secs_f64())
+        };
+        let server = cpu(self.server, before.server);
+        let delivered = self.delivered - before.delivered;
+        Report {
+            seconds,
+            sent_per_second: (self.sent - before.sent) as f64 / seconds,
+            per_second: delivered as f64 / seconds,
+            server_cpu_micros: server
+                .filter(|_| delivered > 0)
+                .map(|cpu| cpu * 1e6 / delivered as f64),
+            server_cores: server.map(|cpu| cpu / seconds),
+            server_rss: self.server.map(|usage| usage.rss),
+            generator_cores: cpu(self.generator, before.generator).unwrap_or_default() / seconds,
+            ..Report::default()
+        }
+    }
+}
+
+/// Connections that do nothing
+///
+/// Each has a subscription of its own. At the end each gets one message, to see that it is alive.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Idle {
+    /// How many
+    pub connections: usize,
+    /// What each subscribes to, and sends its message to
+    pub destination: String,
+    /// How long they are left alone before the memory is looked at
+    pub hold: Duration,
+    /// Connections that are being made at a time
+    pub opening: usize,
+}
+
+impl Idle {
+    /// So many connections with a topic each, left alone for 2 s.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
+        Self {
+            connections,
+            destination: "/topic/idle-{run}-{n}".to_owned(),
+            hold: Duration::from_secs(2),
+            opening: 64,
+        }
+    }
+
+    /// Runs it. The memory of the first fiftieth of the connections is not counted: what a server makes once it
+    /// makes for those.
+    ///
+    /// # Errors
+    ///
+    /// As [`Traffic::run`].
+    pub fn run(&self, target: &Target, progress: &mut dyn Progress) -> Result<Report, LoadError> {
+        let traffic = Traffic {
+            send_to: self.destination.clone(),
+            subscribe_to: self.destination.clone(),
+            ack: Ack::Auto,
+            receipts: false,
+            ..Traffic::new(Shape::Ring(self.connections), Load::Window(1))
+        };
+        let mut engine = Engine::new(target, 4096)?;
+        let (mut flows, mut plans) = traffic.prepare(target)?;
+        // Each to itself.
+        for (index, receiver) in flows.receivers.iter_mut().enumerate() {
+            if let Some(receiver) = receiver {
+                receiver.flow = index;
+            }
+        }
+        let start = Instant::now();
+        let rest = plans.split_off((self.connections / 50).min(plans.len()));
+        let counted = rest.len();
+        open(&mut engine, &mut flows, plans, self.opening, progress)?;
+        let rss = || target.pid.and_then(|pid| Usage::of(Some(pid))).map(|usage| usage.rss);
+        settle(&mut engine, &mut flows, Duration::from_millis(300))?;
+        let before = rss();
+        open(&mut engine, &mut flows, rest, self.opening, progress)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let held = Snapshot::take(target, &flows);
+        settle(&mut engine, &mut flows, self.hold)?;
+        let mut report = Snapshot::take(target, &flows).since(&held);
+        let after = rss();
+
+        let mut pump = Pump { load: Load::Window(1), schedule: None, sending: true };
+        flows.start();
+        pump.turn(&mut engine, &mut flows, Instant::now())?;
+        pump.sending = false;
+        pump.drain(&mut engine, &mut flows, progress)?;
+
+        report.scenario = "idle".to_owned();
+        report.connections = self.connections;
+        report.per_second = self.connections as f64 / seconds;
+        report.server_cpu_micros = None;
+        report.rss_per_connection = after
+            .zip(before)
+            .map(|(after, before)| after.saturating_sub(before) as f64 / counted.max(1) as f64);
+        report.sent = flows.sent();
+        report.delivered = flows.delivered;
+        flows.close();
+        if flows.sent() < self.connections as u64 {
+            return Err(too_long("not every connection could send"));
+        }
+        report.faults = flows.faults;
+        Ok(report)
+    }
+}
+
+/// Lets a time pass.
+fn settle(engine: &mut Engine<'_>, flows: &mut Flows, time: Duration) -> Result<(), LoadError> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        engine.wait(flows, end.saturating_duration_since(Instant::now()))?;
+        engine.flush(flows);
+    }
+    Ok(())
+}
