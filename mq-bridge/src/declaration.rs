@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use crate::{BrokerError, validate_name, validate_pattern};
+
 /// A queue or durable subscription that shall exist
 ///
 /// Declaring is idempotent. Declaring again with other settings changes them; the patterns of a
@@ -74,5 +76,21 @@ impl Declaration {
     pub fn with_dead_letter(mut self, name: impl Into<Arc<str>>) -> Self {
         self.dead_letter = Some(name.into());
         self
+    }
+
+    /// Checks every name and pattern that it holds, as a backend does before anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidName`](BrokerError::InvalidName) for the first that is not allowed.
+    pub fn validate(&self) -> Result<(), BrokerError> {
+        validate_name(&self.name)?;
+        if let Some(name) = &self.dead_letter {
+            validate_name(name)?;
+        }
+        if let DeclarationKind::Durable { patterns } = &self.kind {
+            patterns.iter().try_for_each(|pattern| validate_pattern(pattern))?;
+        }
+        Ok(())
     }
 }

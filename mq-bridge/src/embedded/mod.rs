@@ -16,8 +16,7 @@ use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
 use crate::local::{
-    Counters, Entry, Group, Keeper, Live, LiveSubscription, Tables, consume, lock, read,
-    validate_declaration, write,
+    Counters, Entry, Group, Keeper, Live, LiveSubscription, Tables, consume, lock, read, write,
 };
 use crate::{
     Acker, Broker, BrokerError, Capabilities, Capability, Confirm, Confirmer, DeadLetterReason,
@@ -313,7 +312,7 @@ impl Broker for Embedded {
 
     async fn declare(&self, declaration: &Declaration) -> Result<(), BrokerError> {
         self.check_running()?;
-        validate_declaration(declaration)?;
+        declaration.validate()?;
         if read(&self.shared.tables).is_declared(declaration) {
             return Ok(());
         }

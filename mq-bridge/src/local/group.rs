@@ -10,18 +10,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::SystemTime;
 
 use crate::{
-    BrokerError, Confirm, DeadLetterReason, Declaration, Delivery, Derived, EndReason, Message,
-    Source, SourceStats, SubscribeOptions, Target,
+    BrokerError, Confirm, DeadLetterReason, Delivery, Derived, EndReason, Message, Source,
+    SourceStats, SubscribeOptions, Target,
 };
 
-use super::lock;
+use super::{Settings, lock};
 
 /// The most deliveries of one batch, and the most entries fetched at once.
 pub(super) const BATCH: usize = 256;
@@ -85,22 +84,6 @@ pub(crate) struct Entry {
 impl Entry {
     pub(super) fn cost(&self) -> usize {
         self.stored.message.cost()
-    }
-}
-
-/// The settings of a declaration that act on deliveries.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
-    pub(crate) max_deliveries: Option<NonZeroU32>,
-    pub(crate) dead_letter: Option<Arc<str>>,
-}
-
-impl Settings {
-    pub(crate) fn of(declaration: &Declaration) -> Self {
-        Self {
-            max_deliveries: declaration.max_deliveries,
-            dead_letter: declaration.dead_letter.clone(),
-        }
     }
 }
 

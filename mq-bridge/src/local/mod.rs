@@ -1,7 +1,10 @@
-//! What the brokers inside this process share: routing, consumer groups, topic subscribers.
+//! What the brokers share that do their work inside this process: routing, consumer groups, topic
+//! subscribers. Those over a network need the last only.
 
+#[cfg(any(feature = "memory", feature = "embedded"))]
 mod consumer;
 mod counters;
+#[cfg(any(feature = "memory", feature = "embedded"))]
 #[cfg_attr(
     not(all(feature = "memory", feature = "embedded")),
     allow(dead_code, reason = "each backend uses its part")
@@ -10,21 +13,27 @@ mod group;
 mod live;
 #[cfg(feature = "embedded")]
 mod refill;
+mod settings;
+#[cfg(any(feature = "memory", feature = "embedded"))]
 mod tables;
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+#[cfg(any(feature = "memory", feature = "embedded"))]
 pub(crate) use consumer::consume;
 pub(crate) use counters::Counters;
 #[cfg(feature = "memory")]
 pub(crate) use group::Charge;
 #[cfg(feature = "embedded")]
 pub(crate) use group::Wakers;
-pub(crate) use group::{Entry, Group, Keeper, Retention, Settings, Stored};
+#[cfg(any(feature = "memory", feature = "embedded"))]
+pub(crate) use group::{Entry, Group, Keeper, Retention, Stored};
 pub(crate) use live::{Live, LiveSubscription};
 #[cfg(feature = "embedded")]
 pub(crate) use refill::{FetchWindow, Promise};
-pub(crate) use tables::{Matched, Tables, validate_declaration};
+pub(crate) use settings::Settings;
+#[cfg(any(feature = "memory", feature = "embedded"))]
+pub(crate) use tables::{Matched, Tables};
 
 // A panic while a lock was held is a bug elsewhere; every section leaves the data whole at each
 // step, so going on is better than taking every other session down with it.

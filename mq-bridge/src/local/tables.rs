@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     BrokerError, Declaration, DeclarationKind, PatternMap, Source, SourceStats, Target,
-    validate_name, validate_pattern, validate_topic,
+    validate_topic,
 };
 
 use super::{Group, Live, Settings};
@@ -164,18 +164,6 @@ impl Tables {
     pub(crate) fn live(&self) -> impl Iterator<Item = &Arc<Live>> {
         self.live.values()
     }
-}
-
-/// Checks every name of a declaration.
-pub(crate) fn validate_declaration(declaration: &Declaration) -> Result<(), BrokerError> {
-    validate_name(&declaration.name)?;
-    if let Some(name) = &declaration.dead_letter {
-        validate_name(name)?;
-    }
-    if let DeclarationKind::Durable { patterns } = &declaration.kind {
-        patterns.iter().try_for_each(|pattern| validate_pattern(pattern))?;
-    }
-    Ok(())
 }
 
 fn once<T>(places: &mut Vec<(Arc<T>, usize)>, key: impl Fn(&T) -> u64) {

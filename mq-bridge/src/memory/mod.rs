@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::local::{
     Charge, Counters, Entry, Group, Keeper, Live, LiveSubscription, Matched, Retention, Settings,
-    Stored, Tables, consume, read, validate_declaration, write,
+    Stored, Tables, consume, read, write,
 };
 use crate::{
     Acker, Broker, BrokerError, Capabilities, Capability, Confirm, DeadLetterReason, Declaration,
@@ -265,7 +265,7 @@ impl Broker for Memory {
 
     async fn declare(&self, declaration: &Declaration) -> Result<(), BrokerError> {
         self.shared.check_running()?;
-        validate_declaration(declaration)?;
+        declaration.validate()?;
         if read(&self.shared.tables).is_declared(declaration) {
             return Ok(());
         }

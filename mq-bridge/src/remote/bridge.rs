@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::local::{Counters, Live, LiveSubscription, Settings, lock, validate_declaration};
+use crate::local::{Counters, Live, LiveSubscription, Settings, lock};
 use crate::{
     Acker, BrokerError, Capabilities, Confirm, DeadLetterReason, Declaration, DeclarationKind,
     Delivery, DeliverySource, EndReason, Health, Metrics, Nack, Publish, Settle, Source,
@@ -138,7 +138,7 @@ impl<D: Driver> Bridge<D> {
     }
 
     pub(crate) async fn declare(&self, declaration: &Declaration) -> Result<(), BrokerError> {
-        validate_declaration(declaration)?;
+        declaration.validate()?;
         let shared = &self.shared;
         shared
             .with_link(|current| {
