@@ -524,7 +524,8 @@ impl<D: Driver> Shared<D> {
         let mut held = Held::default();
         for inbox in of_source {
             held.unacked += inbox.held();
-            held.consumers += u64::from(inbox.end_reason().is_none());
+            // Also one that is about to give back what it holds.
+            held.consumers += 1;
         }
         held
     }
