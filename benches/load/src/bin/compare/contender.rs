@@ -1,0 +1,307 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use clap::ValueEnum;
+use mq_bridge::testkit::servers::{RabbitMq, ServerError};
+use serde::{Deserialize, Serialize};
+use stomp_load::Target;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::work::{PEOPLE, Work};
+use super::{Failure, http};
+
+/// Who is compared
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Contender {
+    ImServer,
+    Forwarder,
+    Rabbitmq,
+    Activemq,
+}
+
+impl Contender {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::ImServer, Self::Forwarder, Self::Rabbitmq, Self::Activemq];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ImServer => "im-server",
+            Self::Forwarder => "bare forwarder",
+            Self::Rabbitmq => "RabbitMQ Web-STOMP",
+            Self::Activemq => "ActiveMQ, TCP",
+        }
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The servers that run
+pub(crate) struct Fleet {
+    program: PathBuf,
+    /// With everything in memory
+    transient: Option<Local>,
+    /// With everything in files
+    durable: Option<Local>,
+    forwarder: Option<Local>,
+    rabbitmq: Option<RabbitMq>,
+    // The servers above need it to end.
+    runtime: Runtime,
+}
+
+impl Fleet {
+    pub(crate) fn start(contenders: &[Contender], program: PathBuf) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let has = |contender| contenders.contains(&contender);
+        let mut fleet = Self {
+            program,
+            transient: None,
+            durable: None,
+            forwarder: None,
+            rabbitmq: None,
+            runtime,
+        };
+        if has(Contender::ImServer) {
+            fleet.transient = Some(Local::im_server(&fleet.program, Keeping::Memory)?);
+            fleet.durable = Some(Local::im_server(&fleet.program, Keeping::Files)?);
+        }
+        if has(Contender::Forwarder) {
+            fleet.forwarder = Some(Local::forwarder()?);
+        }
+        if has(Contender::Rabbitmq) {
+            fleet.rabbitmq = installed(fleet.runtime.block_on(RabbitMq::start()))?;
+        }
+        Ok(fleet)
+    }
+
+    /// Whether a contender is there.
+    pub(crate) const fn runs(&self, contender: Contender) -> bool {
+        match contender {
+            Contender::ImServer => self.transient.is_some(),
+            Contender::Forwarder => self.forwarder.is_some(),
+            Contender::Rabbitmq => self.rabbitmq.is_some(),
+            Contender::Activemq => false,
+        }
+    }
+
+    /// Where a contender is for this work, and what has to live as long as it runs.
+    pub(crate) fn target(
+        &self,
+        work: &Work,
+        contender: Contender,
+    ) -> Result<(Target, Option<Local>), Failure> {
+        let missing = || format!("{contender} does not run");
+        if work.fresh {
+            let fresh = match contender {
+                Contender::ImServer => Some(Local::im_server(&self.program, Keeping::Memory)?),
+                Contender::Forwarder => Some(Local::forwarder()?),
+                _ => None,
+            };
+            if let Some(fresh) = fresh {
+                return Ok((fresh.target.clone(), Some(fresh)));
+            }
+        }
+        let local = match contender {
+            Contender::ImServer if work.durable => &self.durable,
+            Contender::ImServer => &self.transient,
+            Contender::Forwarder => &self.forwarder,
+            Contender::Rabbitmq => {
+                let server = self.rabbitmq.as_ref().ok_or_else(missing)?;
+                let target =
+                    Target::new(server.web_stomp_url().parse()?).with_login("guest", "guest");
+                let pid = listener(target.address.socket);
+                return Ok((target.with_pid(pid), None));
+            }
+            Contender::Activemq => return Err(missing().into()),
+        };
+        let local = local.as_ref().ok_or_else(missing)?;
+        Ok((if work.people { local.people()? } else { local.target.clone() }, None))
+    }
+
+    /// What they say of themselves, and this system of itself.
+    pub(crate) fn versions(&self) -> BTreeMap<String, String> {
+        let mut versions = BTreeMap::new();
+        let mut put = |name: &str, program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).stderr(Stdio::null()).output();
+            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            if let Some(line) = text.ok().as_deref().and_then(|text| text.lines().next()) {
+                versions.insert(name.to_owned(), line.trim().to_owned());
+            }
+        };
+        put("commit", "git", &["describe", "--always", "--dirty", "--abbrev=10"]);
+        put("kernel", "uname", &["-sr"]);
+        let query = ["-W", "-f", "${Version}"];
+        if self.rabbitmq.is_some() {
+            put("RabbitMQ", "dpkg-query", &[&query[..], &["rabbitmq-server"]].concat());
+        }
+        versions
+    }
+}
+
+/// A server that is not installed is left out.
+fn installed<T>(started: Result<T, ServerError>) -> Result<Option<T>, Failure> {
+    match started {
+        Ok(server) => Ok(Some(server)),
+        Err(error @ ServerError::Missing { .. }) => {
+            eprintln!("compare: {error}; it is left out");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    Memory,
+    Files,
+}
+
+/// A server of ours, killed with the value
+pub(crate) struct Local {
+    child: Child,
+    target: Target,
+    http: Option<SocketAddr>,
+    people: std::cell::OnceCell<Vec<String>>,
+    _folder: Option<TempDir>,
+}
+
+impl Local {
+    fn im_server(program: &Path, keeping: Keeping) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(program);
+        command.args(["--http", "127.0.0.1:0", "--stomp", "127.0.0.1:0", "--open", "--data"]);
+        command.arg(folder.path());
+        if keeping == Keeping::Memory {
+            command.args(["--broker", "memory", "--store", "memory"]);
+        }
+        let mut users = "bench:bench-secret".to_owned();
+        if keeping == Keeping::Files {
+            for number in 0..PEOPLE {
+                users.push_str(&format!(" person{number}:secret-{number}"));
+            }
+        }
+        command.env("IM_USER", users).env("IM_LOG", "error");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let url = line(&mut child, "  websocket  ")?;
+        let address: stomp_load::Address = url.parse()?;
+        let http = address.socket;
+        let pid = child.id();
+        let mut local = Self {
+            child,
+            target: Target::new(address).with_pid(Some(pid)),
+            http: Some(http),
+            people: std::cell::OnceCell::new(),
+            _folder: Some(folder),
+        };
+        // Looking at a token costs less than hashing a password, for a client as for us.
+        let token = http::token(http, "bench", "bench-secret")?;
+        local.target.login = "bench".to_owned();
+        local.target.passcode = token;
+        Ok(local)
+    }
+
+    fn forwarder() -> Result<Self, Failure> {
+        let program = std::env::current_exe()?.with_file_name("bare-forwarder");
+        let mut child = Command::new(program).stdout(Stdio::piped()).spawn()?;
+        let address = line(&mut child, "ready ")?;
+        let target = Target::new(format!("ws://{address}/ws").parse()?);
+        let target = target.with_pid(Some(child.id()));
+        Ok(Self { child, target, http: None, people: std::cell::OnceCell::new(), _folder: None })
+    }
+
+    /// The same server, each connection signing in as somebody else.
+    fn people(&self) -> Result<Target, Failure> {
+        let (Some(http), None) = (self.http, self.people.get()) else {
+            return Ok(self.as_people());
+        };
+        let tokens: Result<Vec<String>, Failure> = (0..PEOPLE)
+            .map(|number| {
+                http::token(http, &format!("person{number}"), &format!("secret-{number}"))
+            })
+            .collect();
+        let _ = self.people.set(tokens?);
+        Ok(self.as_people())
+    }
+
+    fn as_people(&self) -> Target {
+        let tokens = self.people.get().cloned().unwrap_or_default();
+        self.target.clone().with_login("person{n}", "").with_passcodes(tokens)
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a child prints behind `begin`; the rest of its output is read and thrown away.
+fn line(child: &mut Child, begin: &str) -> Result<String, Failure> {
+    let output = child.stdout.take().ok_or("a child without output")?;
+    let mut lines = BufReader::new(output).lines();
+    for line in lines.by_ref() {
+        if let Some(rest) = line?.strip_prefix(begin) {
+            let rest = rest.trim().to_owned();
+            std::thread::spawn(move || lines.for_each(drop));
+            return Ok(rest);
+        }
+    }
+    let _ = child.kill();
+    Err(format!("the server ended before it was ready: {}", child.wait()?).into())
+}
+
+/// The release build of im-server, made now unless one is named.
+pub(crate) fn server_program(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
+    let program = std::env::current_exe()?.with_file_name("im-server");
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let built = Command::new(cargo).args(["build", "--release", "-p", "im-server"]).status()?;
+        if !built.success() {
+            return Err("im-server could not be built".into());
+        }
+    }
+    if program.is_file() {
+        Ok(program)
+    } else {
+        Err(format!("{} is missing: cargo build --release -p im-server", program.display()).into())
+    }
+}
+
+/// The process that listens on a port of this machine.
+fn listener(socket: SocketAddr) -> Option<u32> {
+    let wanted = format!(":{:04X}", socket.port());
+    let sockets = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let inodes: Vec<String> = sockets
+        .iter()
+        .flatten()
+        .flat_map(|table| table.lines())
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let listens = fields.get(3) == Some(&"0A") && fields.get(1)?.ends_with(&wanted);
+            listens.then(|| format!("socket:[{}]", fields.get(9).unwrap_or(&"")))
+        })
+        .collect();
+    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let mut files = fs::read_dir(process.path().join("fd")).ok()?.flatten();
+        files
+            .any(|file| {
+                fs::read_link(file.path())
+                    .is_ok_and(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
+            })
+            .then_some(pid)
+    })
+}

@@ -1,0 +1,28 @@
+//! As much HTTP as it takes to get a token.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Failure;
+
+/// A token of the user, for the password.
+pub(crate) fn token(server: SocketAddr, name: &str, password: &str) -> Result<String, Failure> {
+    let body = json!({ "name": name, "password": password }).to_string();
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(
+        stream,
+        "POST /api/v1/tokens HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer has no end")?;
+    let status = head.lines().next().unwrap_or_default();
+    let token = serde_json::from_str::<Value>(body)?["token"].as_str().map(str::to_owned);
+    token.ok_or_else(|| format!("{name} gets no token: {status}").into())
+}

@@ -1,0 +1,209 @@
+//! Runs the server and its competitors on this machine, in turn, with the same work, and compares them.
+//!
+//! `compare --help` lists what can be set; docs/performance.md says what it does.
+
+mod chart;
+mod contender;
+mod http;
+mod page;
+mod results;
+mod work;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use stomp_load::{Progress, pin, raise_file_limit};
+
+use contender::{Contender, Fleet};
+use results::{Outcome, Results};
+use work::{Pace, Work};
+
+/// What ends the program early
+type Failure = Box<dyn std::error::Error>;
+
+/// Compares im-server with the bare forwarder, RabbitMQ Web-STOMP and ActiveMQ.
+#[derive(Debug, Parser)]
+#[command(max_term_width = 100)]
+struct Options {
+    /// Shorter runs and fewer of them: a first look, in some minutes
+    #[arg(long)]
+    quick: bool,
+
+    /// Rounds; each runs every work with every contender [default: 4, quick: 2]
+    #[arg(long)]
+    rounds: Option<usize>,
+
+    /// No round is begun that would end later than this
+    #[arg(long, default_value_t = 19.0)]
+    minutes: f64,
+
+    /// Only these contenders
+    #[arg(long, value_delimiter = ',', value_enum)]
+    contenders: Vec<Contender>,
+
+    /// Only work whose id or name contains one of these
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Core of the servers
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+
+    /// Core of the generator
+    #[arg(long, default_value_t = 1)]
+    load_core: usize,
+
+    /// The server's program, instead of one that is built now
+    #[arg(long, env = "IM_SERVER")]
+    im_server: Option<PathBuf>,
+
+    /// Keeps every single result in this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+
+    /// Runs nothing: takes the results that an earlier run kept
+    #[arg(long)]
+    from: Option<PathBuf>,
+
+    /// Puts the tables into this page, between its marks, and the chart beside it
+    #[arg(long, value_name = "PAGE")]
+    write: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether no message of the server's was lost, repeated, reordered or corrupted.
+fn run(options: &Options) -> Result<bool, Failure> {
+    let results = match &options.from {
+        Some(path) => serde_json::from_slice(&fs::read(path)?)?,
+        None => measure(options)?,
+    };
+    if let Some(path) = &options.json {
+        fs::write(path, serde_json::to_vec_pretty(&results)?)?;
+    }
+    let tables = page::tables(&results);
+    println!("{tables}");
+    if let Some(path) = &options.write {
+        let chart = path.with_extension("svg");
+        fs::write(&chart, chart::svg(&results))?;
+        let name = chart.file_name().unwrap_or_default().to_string_lossy();
+        let text = page::insert(&fs::read_to_string(path)?, &tables, &name)?;
+        fs::write(path, text)?;
+    }
+    Ok(results.is_clean())
+}
+
+fn measure(options: &Options) -> Result<Results, Failure> {
+    raise_file_limit();
+    let cores = std::thread::available_parallelism()?.get();
+    let apart = cores > 1;
+    // Children inherit the core that they are started on.
+    let to_server = || if apart { pin(&[options.server_core]) } else { Ok(()) };
+    let to_load = || if apart { pin(&[options.load_core]) } else { Ok(()) };
+
+    let program = contender::server_program(options.im_server.as_deref())?;
+    let chosen = |contender: &Contender| {
+        options.contenders.is_empty() || options.contenders.contains(contender)
+    };
+    let mut contenders: Vec<Contender> = Contender::ALL.into_iter().filter(chosen).collect();
+    let works: Vec<Work> = Work::all()
+        .into_iter()
+        .filter(|work| options.only.is_empty() || options.only.iter().any(|only| work.is(only)))
+        .collect();
+    let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
+    let rounds = options.rounds.unwrap_or(pace.rounds);
+
+    let start = Instant::now();
+    let mut results = Results::new(options.quick, cores);
+    to_server()?;
+    let fleet = Fleet::start(&contenders, program)?;
+    results.versions = fleet.versions();
+    contenders.retain(|contender| fleet.runs(*contender));
+    let cells = works.iter().map(|work| work.contenders(&contenders).len()).sum::<usize>();
+    let mut bar = Bar::new((cells * rounds) as u64);
+    let mut longest = Duration::ZERO;
+    for round in 0..rounds {
+        let limit = Duration::from_secs_f64(options.minutes * 60.0);
+        if round > 0 && start.elapsed() + longest > limit {
+            bar.say("there is no time for a further round");
+            break;
+        }
+        let began = Instant::now();
+        for work in &works {
+            // Who comes first changes from round to round.
+            let mut order = work.contenders(&contenders);
+            let shift = round % order.len().max(1);
+            order.rotate_left(shift);
+            for contender in order {
+                bar.begin(&format!("{} {} {contender}", work.id, work.name));
+                if work.needs_fresh(contender) && round > 0 {
+                    continue;
+                }
+                to_server()?;
+                let (target, fresh) = fleet.target(work, contender)?;
+                to_load()?;
+                let outcome = match work.run(&target, contender, pace, &mut bar) {
+                    Ok(report) => Outcome::Report(Box::new(report)),
+                    Err(error) => Outcome::Failed(error.to_string()),
+                };
+                drop(fresh);
+                if let Some(problem) = outcome.problem() {
+                    bar.say(&format!("{} {} {contender}: {problem}", work.id, work.name));
+                }
+                results.add(round, work.key, contender, outcome);
+            }
+        }
+        longest = longest.max(began.elapsed());
+    }
+    results.minutes = start.elapsed().as_secs_f64() / 60.0;
+    bar.bar.finish_and_clear();
+    Ok(results)
+}
+
+/// Shows which run of all it is
+struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    fn new(all: u64) -> Self {
+        let bar = ProgressBar::new(all);
+        let template = "{elapsed_precise} {wide_bar} {pos}/{len} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self { bar }
+    }
+
+    fn begin(&self, what: &str) {
+        self.bar.inc(1);
+        self.bar.set_message(what.to_owned());
+    }
+
+    fn say(&self, text: &str) {
+        if self.bar.is_hidden() {
+            eprintln!("{text}");
+        } else {
+            self.bar.println(text);
+        }
+    }
+}
+
+impl Progress for Bar {
+    fn at(&mut self, _: &'static str, _: u64, _: u64) {
+        self.bar.tick();
+    }
+}
