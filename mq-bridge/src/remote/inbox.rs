@@ -62,6 +62,7 @@ struct State<H> {
     unacked_bytes: usize,
     last_tag: u64,
     settings: Settings,
+    generation: String,
     ended: Option<EndReason>,
     waker: Option<Waker>,
 }
@@ -110,6 +111,7 @@ impl<H> Inbox<H> {
             unacked_bytes: 0,
             last_tag: 0,
             settings: Settings::default(),
+            generation: String::new(),
             ended: None,
             waker: None,
         };
@@ -162,6 +164,24 @@ impl<H> Inbox<H> {
 
     pub(super) fn settings(&self) -> Settings {
         self.state().settings.clone()
+    }
+
+    /// What the broker called this consumer's turn among takeovers, to be told again by the links to
+    /// come; empty until [`set_generation`](Self::set_generation).
+    pub(crate) fn generation(&self) -> String {
+        self.state().generation.clone()
+    }
+
+    pub(crate) fn set_generation(&self, generation: &str) {
+        generation.clone_into(&mut self.state().generation);
+    }
+
+    /// How many octets may be pushed now, at least one: a hint for links that can bound what they
+    /// fetch.
+    pub(crate) fn room_bytes(&self) -> usize {
+        let state = self.state();
+        let pushed = state.waiting_bytes.saturating_add(state.unacked_bytes);
+        self.options.prefetch_bytes.saturating_sub(pushed).max(1)
     }
 
     /// How many messages may be pushed now, for links that fetch. None while the octets of what
