@@ -83,6 +83,8 @@ mod memory;
 mod message;
 mod pattern;
 mod pattern_map;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "remote")]
 #[allow(dead_code, unused_imports, unused_macros, reason = "each backend uses its part")]
 mod remote;
@@ -91,6 +93,8 @@ mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{Redis, RedisConfig, RedisDurability};
 pub use broker::Broker;
 pub use capability::{Capabilities, Capability};
 pub use confirm::{Confirm, Confirmer};
