@@ -1,12 +1,14 @@
 //! RabbitMQ with its STOMP plugins, and an epmd of its own.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
+use std::{fs, io};
 
 use async_trait::async_trait;
 
-use super::instance::{Instance, Recipe, Site, find, write};
+use super::instance::{Instance, Recipe, Site, find, io_error, write};
 use super::process::command;
 use super::{ServerError, probe, test_server};
 
@@ -22,6 +24,15 @@ epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" &
 until epmd -port "$ERL_EPMD_PORT" -names >/dev/null 2>&1; do sleep 0.01; done
 exec "$0"
 "#;
+
+/// The plugins that are used, with those that they use; others of RabbitMQ's own are left out.
+const PLUGINS: [&str; 5] = [
+    "rabbitmq_management_agent-",
+    "rabbitmq_prelaunch-",
+    "rabbitmq_stomp-",
+    "rabbitmq_web_dispatch-",
+    "rabbitmq_web_stomp-",
+];
 
 const AMQP: usize = 0;
 const STOMP: usize = 1;
@@ -96,13 +107,15 @@ impl Recipe for RabbitMqRecipe {
             web_stomp = site.ports[WEB_STOMP],
         );
         write(NAME, &site.folder.join("rabbitmq.conf"), &configuration)?;
-        write(NAME, &site.folder.join("plugins"), "[rabbitmq_stomp,rabbitmq_web_stomp].\n")
+        write(NAME, &site.folder.join("plugins"), "[rabbitmq_stomp,rabbitmq_web_stomp].\n")?;
+        lean_home(&find(NAME, SERVER, REMEDY)?, &site.folder.join("home"))
+            .map_err(|source| io_error(NAME, "linking its plugins", source))
     }
 
     fn command(&self, site: &Site<'_>) -> Result<Command, ServerError> {
-        let program = find(NAME, SERVER, REMEDY)?;
+        let scripts = site.folder.join("home/sbin");
         let mut command = command("/bin/sh");
-        command.args(["-c", SCRIPT]).arg(program);
+        command.args(["-c", SCRIPT]).arg(scripts.join("rabbitmq-server"));
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command
             .env("LANG", "C.UTF-8")
@@ -131,4 +144,27 @@ impl Recipe for RabbitMqRecipe {
         probe::ask_stomp(ports[STOMP], "guest", "guest").await?;
         probe::ask(ports[WEB_STOMP], b"GET /ws HTTP/1.0\r\n\r\n", b"HTTP/1.").await
     }
+}
+
+/// Makes a copy of the server's home, of links, with the plugins that are used: Erlang looks for
+/// each of its thousand modules in one plugin's folder after the other, which is a quarter of the
+/// time that a start takes.
+fn lean_home(server: &Path, home: &Path) -> io::Result<()> {
+    let scripts = server.canonicalize()?.with_file_name("");
+    let original = scripts.join("..").canonicalize()?;
+    for folder in ["escript", "plugins", "sbin"] {
+        fs::create_dir_all(home.join(folder))?;
+        for entry in fs::read_dir(original.join(folder))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if is_used(&name.to_string_lossy()) {
+                symlink(entry.path(), home.join(folder).join(name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_used(name: &str) -> bool {
+    !name.starts_with("rabbitmq_") || PLUGINS.iter().any(|plugin| name.starts_with(plugin))
 }
