@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::Signal;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::ServerError;
@@ -50,6 +49,11 @@ pub(super) trait Recipe: Send + Sync {
     fn stop_signal(&self) -> Signal {
         Signal::TERM
     }
+
+    /// A shell script that is run in the folder once the server is gone for good.
+    fn epilogue(&self) -> &'static str {
+        ""
+    }
 }
 
 /// Where a server runs.
@@ -68,9 +72,10 @@ impl Site<'_> {
 pub(super) struct Instance {
     recipe: Box<dyn Recipe>,
     ports: Ports,
+    // Dropped before the watchdog: killed.
     process: Option<Process>,
-    // Dropped in this order: killed above, then removed, then no longer watched.
-    folder: TempDir,
+    folder: PathBuf,
+    // Removes the folder.
     watchdog: Watchdog,
 }
 
@@ -103,18 +108,18 @@ impl Instance {
             .prefix("mq-bridge-server-")
             .tempdir()
             .map_err(|source| io_error(server, "making its folder", source))?;
-        let watchdog = Watchdog::over(folder.path())
+        let watchdog = Watchdog::over(folder.path(), recipe.epilogue())
             .map_err(|source| io_error(server, "starting its watchdog", source))?;
-        Ok(Self { recipe, ports, process: None, folder, watchdog })
+        Ok(Self { recipe, ports, process: None, folder: folder.keep(), watchdog })
     }
 
     fn site(&self) -> Site<'_> {
-        Site { folder: self.folder.path(), ports: self.ports.get() }
+        Site { folder: &self.folder, ports: self.ports.get() }
     }
 
     #[cfg(test)]
     pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// All processes that run now.
@@ -226,17 +231,10 @@ impl Instance {
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct(self.recipe.name())
-            .field("folder", &self.folder.path())
+            .field("folder", &self.folder)
             .field("ports", &self.ports.get())
             .field("process", &self.process)
             .finish()
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        // Before the folder goes.
-        drop(self.process.take());
     }
 }
 

@@ -21,10 +21,12 @@
 //!
 //! Linux only, as the servers come from Debian's packages: `.ci/install` installs them.
 
+mod activemq;
 mod error;
 mod instance;
 mod nats;
 mod ports;
+mod postgres;
 mod probe;
 mod process;
 mod rabbitmq;
@@ -35,8 +37,10 @@ mod watchdog;
 
 use async_trait::async_trait;
 
+pub use activemq::ActiveMq;
 pub use error::ServerError;
 pub use nats::{Nats, NatsVersion};
+pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 

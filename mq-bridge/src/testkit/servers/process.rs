@@ -21,10 +21,16 @@ const GATE: &str = r#"read -r _ && exec "$@" </dev/null"#;
 /// How long a process that was killed may take to end.
 const DYING: Duration = Duration::from_secs(20);
 
-/// A command that [`Process::spawn`] can run.
+/// A command that [`Process::spawn`] can run, in an environment of its own.
 pub(super) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", GATE, "server"]).arg(program).current_dir("/");
+    command
+        .args(["-c", GATE, "server"])
+        .arg(program)
+        .current_dir("/")
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .env("LANG", "C.UTF-8");
     command
 }
 

