@@ -77,7 +77,8 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`NotDeclared`](BrokerError::NotDeclared), [`InvalidName`](BrokerError::InvalidName) for a
-    /// pattern, or what the backend meets.
+    /// pattern, [`Unsupported`](BrokerError::Unsupported) for a takeover that the backend does not
+    /// declare, or what the backend meets.
     ///
     /// # Cancel safety
     ///

@@ -68,7 +68,9 @@ pub struct SubscribeOptions {
     pub prefetch_bytes: usize,
     /// Queues and durable subscriptions: ends every other consumer first, with
     /// [`EndReason::TakenOver`](crate::EndReason::TakenOver) and its unacknowledged messages put
-    /// back, before this one gets anything. Default `false`: consumers compete.
+    /// back, before this one gets anything. Default `false`: consumers compete. Refused as
+    /// [`Unsupported`](crate::BrokerError::Unsupported) where the backend does not declare
+    /// [`Capability::Takeover`](crate::Capability::Takeover).
     pub takeover: bool,
     /// Topics: the most octets that wait for this subscriber to read them. Default 1 MiB.
     pub buffer_bytes: usize,

@@ -29,6 +29,7 @@ struct Table {
     /// Which consumers a topic leads to.
     live: PatternMap<u64>,
     last_id: u64,
+    dropped: u64,
     stopped: bool,
 }
 
@@ -60,10 +61,11 @@ impl Consumer {
         self.waker.take().into_iter().for_each(Waker::wake);
     }
 
-    fn hand(&mut self, delivery: Delivery) {
+    fn hand(&mut self, delivery: Delivery, all: &mut u64) {
         while cost(&self.buffer).saturating_add(delivery.message.cost()) > self.options.buffer_bytes
         {
             self.dropped += 1;
+            *all += 1;
             match self.options.overflow {
                 Overflow::DropOldest if !self.buffer.is_empty() => drop(self.buffer.remove(0)),
                 Overflow::Disconnect => return self.end(EndReason::Overflow),
@@ -123,7 +125,7 @@ impl Table {
         }
         for (id, target) in live {
             if let Some(one) = self.consumers.get_mut(&id).filter(|one| one.ended.is_none()) {
-                one.hand(delivery(target));
+                one.hand(delivery(target), &mut self.dropped);
             }
         }
         self.wake_for_kept();
@@ -182,6 +184,9 @@ impl Broker for Plain {
         source: Source,
         options: SubscribeOptions,
     ) -> Result<Subscription, BrokerError> {
+        if options.takeover {
+            return Err(BrokerError::Unsupported(Capability::Takeover));
+        }
         let mut table = self.table();
         table.last_id += 1;
         let id = table.last_id;
@@ -218,7 +223,9 @@ impl Broker for Plain {
     }
 
     fn metrics(&self) -> Metrics {
-        Metrics::default()
+        let mut metrics = Metrics::default();
+        metrics.dropped = self.table().dropped;
+        metrics
     }
 
     async fn stats(&self, source: &Source) -> Result<SourceStats, BrokerError> {

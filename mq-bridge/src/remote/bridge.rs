@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::local::{Counters, Live, LiveSubscription, Settings, lock};
 use crate::{
-    Acker, BrokerError, Capabilities, Confirm, DeadLetterReason, Declaration, DeclarationKind,
-    Delivery, DeliverySource, EndReason, Health, Metrics, Nack, Publish, Settle, Source,
-    SourceStats, SubscribeOptions, Subscription, Target, validate_name, validate_pattern,
+    Acker, BrokerError, Capabilities, Capability, Confirm, DeadLetterReason, Declaration,
+    DeclarationKind, Delivery, DeliverySource, EndReason, Health, Metrics, Nack, Publish, Settle,
+    Source, SourceStats, SubscribeOptions, Subscription, Target, validate_name, validate_pattern,
     validate_topic,
 };
 
@@ -216,6 +216,7 @@ impl<D: Driver> Bridge<D> {
         validate_name(source.name())?;
         let shared = &self.shared;
         if options.takeover {
+            self.capabilities().require(&[Capability::Takeover])?;
             shared.end_inboxes(&source, &EndReason::TakenOver).await;
         } else {
             // What those that are on their way out give back comes first.

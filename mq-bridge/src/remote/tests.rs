@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -62,6 +63,7 @@ impl Server {
     async fn connect(&self) -> Fake {
         let options =
             RemoteOptions::new().with_backoff(Duration::from_millis(1), Duration::from_millis(10));
+        let options = options.with_patience(Duration::from_secs(2));
         Fake { bridge: Bridge::open(self.clone(), options).await.unwrap() }
     }
 }
@@ -130,6 +132,7 @@ impl Drop for FakeLink {
 
 fn encode(outbound: &Outbound) -> Publish {
     let mut message = outbound.message.clone();
+    message.body = Bytes::copy_from_slice(&message.body);
     if let Some(DeadLetter { reason, target }) = &outbound.dead_letter {
         let reason = if *reason == DeadLetterReason::Rejected { "rejected" } else { "deliveries" };
         let target = match target {
@@ -350,6 +353,10 @@ impl Harness for FakeHarness {
 
     fn reconnects(&self) -> bool {
         true
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(10)
     }
 
     async fn another(&mut self) -> Option<Arc<dyn Broker>> {

@@ -1,6 +1,7 @@
 //! How the kit gets at a broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -46,6 +47,13 @@ pub trait Harness: Send {
     /// Whether broker objects outlive the broker and reconnect by themselves.
     fn reconnects(&self) -> bool {
         false
+    }
+
+    /// How long to wait for any one thing that must happen before the case counts as failed; 30
+    /// seconds unless said otherwise. Where broker objects reconnect it is longer than publishes and
+    /// calls wait for the broker by themselves; outages last a tenth of it.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
     }
 
     /// Opens another broker object over the same broker, as another node would; `None` where only

@@ -58,6 +58,8 @@
 mod cases;
 mod gate;
 mod harness;
+mod load;
+mod node;
 #[cfg(feature = "servers")]
 mod server_harness;
 #[cfg(feature = "servers")]
@@ -68,7 +70,6 @@ mod watch;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
 
@@ -79,9 +80,6 @@ pub use gate::Gate;
 pub use harness::Harness;
 #[cfg(feature = "servers")]
 pub use server_harness::ServerHarness;
-
-/// How long a case waits for one thing that must happen.
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a case found
 pub type Outcome = Result<(), Failure>;
@@ -130,23 +128,9 @@ impl Case {
     ///
     /// [`Failure`] says what was expected and what happened instead.
     pub async fn check(&self, harness: &mut dyn Harness) -> Outcome {
-        self.check_with_patience(harness, DEFAULT_PATIENCE).await
-    }
-
-    /// As [`check`](Self::check), waiting no longer than `patience` for any one thing to happen;
-    /// 30 seconds otherwise.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] says what was expected and what happened instead.
-    pub async fn check_with_patience(
-        &self,
-        harness: &mut dyn Harness,
-        patience: Duration,
-    ) -> Outcome {
         let spent = watch::Spent::default();
         let mut watched = watch::Watched { inner: harness, spent: spent.clone() };
-        let times = steps::Times::new(watched.inner.reconnects(), patience);
+        let times = steps::Times::new(watched.inner);
         let case = steps::TIMES.scope(times, (self.run)(&mut watched));
         match select(pin!(case), pin!(spent.deadline())).await {
             Either::Left((outcome, _)) => outcome,
@@ -193,33 +177,48 @@ macro_rules! __testkit_cases {
     ($then:ident ! ($($arguments:tt)*)) => {
         $crate::$then! { ($($arguments)*)
             a_batch_is_published_whole_or_not_at_all,
+            a_broker_that_hangs_and_goes_on_loses_nothing,
             a_confirmed_message_survives_a_kill,
+            a_consumer_takes_over_from_another_node,
             a_dead_lettered_message_goes_to_the_dead_letter_queue,
             a_deleted_source_ends_its_consumers_and_forgets,
             a_durable_subscription_misses_nothing_while_nobody_consumes,
             a_large_message_is_carried_and_a_too_large_one_refused,
             a_message_reaches_a_subscription_once_however_many_targets_lead_there,
             a_new_consumer_with_takeover_ends_the_older_one,
+            a_node_that_dies_leaves_what_it_held_to_the_others,
             a_poisonous_message_is_dead_lettered_after_its_last_delivery,
             a_refused_message_comes_again,
+            a_slow_consumer_costs_no_memory_beyond_its_bound,
             a_slow_topic_subscriber_is_bounded_and_its_losses_are_counted,
             a_subscription_is_live_when_it_is_returned,
             acknowledged_messages_never_come_back,
+            an_outage_that_outlasts_the_bridge_fails_what_waits,
+            an_outage_under_load_loses_nothing_that_was_confirmed,
+            batches_keep_their_order_across_failures,
             competing_consumers_share_and_none_starves,
             confirmed_messages_survive_kills_under_load,
+            consumers_that_die_leave_what_they_held_to_the_others,
             declaring_again_changes_nothing_and_adds_patterns,
+            deleting_on_one_node_ends_consumers_on_another,
             delivery_is_in_the_order_of_the_calls,
             empty_bodies_and_any_octets_are_carried,
             expired_messages_are_not_delivered,
+            one_call_reaches_a_thousand_durable_subscriptions,
             priority_is_what_is_declared,
             publishing_to_an_undeclared_queue_fails,
             shutdown_finishes_what_was_taken,
+            subscriptions_resume_by_themselves,
             ten_thousand_topics,
             the_byte_prefetch_is_kept,
             the_message_prefetch_is_kept,
+            topics_and_durable_subscriptions_span_nodes,
+            two_nodes_share_a_queue,
             unacknowledged_messages_come_back_in_order,
             unacknowledged_messages_come_back_marked,
             unacknowledged_messages_survive_a_restart_marked,
+            what_is_asked_during_an_outage_waits_or_may_be_tried_again,
+            what_is_deleted_during_an_outage_does_not_come_back,
             wildcards_match_words
         }
     };

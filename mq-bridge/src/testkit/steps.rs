@@ -1,8 +1,10 @@
 //! What the cases are made of.
 
+use std::future::Future;
 use std::ops::Range;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
     SubscribeOptions, Subscription,
 };
 
-use super::{DEFAULT_PATIENCE, Failure, Outcome};
+use super::{Failure, Harness, Outcome};
 
 /// How long a case waits.
 #[derive(Clone, Copy)]
@@ -19,6 +21,8 @@ pub(super) struct Times {
     pub(super) patience: Duration,
     /// That something does not happen.
     pub(super) quiet: Duration,
+    /// With a broker that is gone.
+    pub(super) outage: Duration,
 }
 
 tokio::task_local! {
@@ -28,14 +32,22 @@ tokio::task_local! {
 impl Times {
     /// The times of this task's case.
     pub(super) fn get() -> Self {
-        TIMES.try_get().unwrap_or_else(|_| Self::new(false, DEFAULT_PATIENCE))
+        TIMES.get()
     }
 
-    /// What is on its way over a network takes longer to show.
-    pub(super) const fn new(network: bool, patience: Duration) -> Self {
-        let quiet = Duration::from_millis(if network { 500 } else { 150 });
-        Self { patience, quiet }
+    pub(super) fn new(harness: &dyn Harness) -> Self {
+        let patience = harness.patience();
+        // What is on its way over a network takes longer to show.
+        let quiet = Duration::from_millis(if harness.reconnects() { 500 } else { 150 });
+        Self { patience, quiet, outage: patience / 10 }
     }
+}
+
+/// Runs a part of the case beside the rest of it.
+pub(super) fn spawn<T: Send + 'static>(
+    part: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::spawn(TIMES.scope(Times::get(), part))
 }
 
 pub(super) fn patience() -> Duration {
@@ -183,6 +195,16 @@ pub(super) async fn ended(subscription: &mut Subscription) -> Outcome {
             Err(_) => return Err(Failure::new("the subscription did not end")),
         }
     }
+}
+
+/// Waits until something is so.
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) -> Outcome {
+    let deadline = Instant::now() + patience();
+    while !condition() {
+        ensure!(Instant::now() < deadline, "{what}");
+        sleep(POLL).await;
+    }
+    Ok(())
 }
 
 /// Waits until the source keeps `depth` messages.

@@ -87,6 +87,10 @@ impl Harness for Watched<'_> {
         self.inner.reconnects()
     }
 
+    fn patience(&self) -> Duration {
+        self.inner.patience()
+    }
+
     async fn another(&mut self) -> Option<Arc<dyn Broker>> {
         self.inner.another().await
     }

@@ -1,11 +1,15 @@
 //! What survives: a kill, a restart, an absence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::testkit::load::{Consumer, Publisher, Seen, is_in_order, none_is_lost};
 use crate::testkit::steps::{
-    ack, batch, confirmed, consume, durable, ensure, is, number, numbered, numbers, queue, quiet,
-    send_queue, send_topic, stats, take,
+    POLL, ack, confirmed, consume, depth, durable, ensure, is, number, numbered, queue, send_queue,
+    send_topic, spawn, stats, take,
 };
 use crate::testkit::{Failure, Harness, Outcome};
 use crate::{Broker, BrokerError, Capability, Publish, Source, Target};
@@ -125,78 +129,111 @@ pub(crate) async fn confirmed_messages_survive_kills_under_load(
     if !harness.broker().capabilities().has(Capability::Durable) {
         return Ok(());
     }
-    durable(&*harness.broker(), "d", "t").await?;
+    let broker = harness.broker();
+    durable(&*broker, "d", "t").await?;
+    let mut consumers = Vec::new();
+    if harness.reconnects() {
+        // One that lives through all of it.
+        consumers.push(Consumer::start(consume(&*broker, Source::durable("d"), 500).await?));
+    }
     let mut sent = BTreeSet::new();
     let mut next = 0;
     for _ in 0..KILLS {
-        let broker = harness.broker();
-        let (sender, mut enough) = tokio::sync::mpsc::channel(1);
-        let publisher = tokio::spawn(publish_until_it_fails(Arc::clone(&broker), next, sender));
+        let topic = |message| Publish::to_topic("t", message);
+        let mut publisher = Publisher::start(harness.broker(), next, topic);
         // Some way into the stream, wherever that is.
-        if enough.recv().await.is_none() {
-            return Err(Failure::new("publishing failed before the kill"));
-        }
+        publisher.progress().await?;
         harness.crash().await;
-        drop(enough);
-        let (confirmed, last) =
-            publisher.await.map_err(|error| Failure::new(error.to_string()))??;
-        sent.extend(confirmed);
-        next = last + 1;
+        let published = publisher.stop().await?;
+        sent.extend(published.confirmed);
+        next = published.next;
     }
     let broker = harness.broker();
-    let mut consumer = consume(&*broker, Source::durable("d"), 500).await?;
-    // The last one tells the end.
-    send_topic(&*broker, "t", next..next + 1).await?;
-    sent.insert(next);
-    let mut seen = Vec::new();
-    while !sent.is_empty() {
-        let batch = batch(&mut consumer).await.map_err(|failure| {
-            Failure::new(format!("confirmed before a kill and lost: {sent:?} ({failure})"))
-        })?;
-        let numbers = numbers(&batch);
-        sent.retain(|number| !numbers.contains(number));
-        seen.extend(numbers);
-        ack(&consumer, &batch).await?;
+    if consumers.is_empty() {
+        consumers.push(Consumer::start(consume(&*broker, Source::durable("d"), 500).await?));
     }
-    quiet(&mut consumer, "the last one was delivered").await?;
+    none_is_lost(&consumers, &sent).await?;
     if broker.capabilities().has(Capability::Order) {
-        ensure!(seen.is_sorted_by(|a, b| a < b), "out of order, or twice: {seen:?}");
+        consumers.iter().try_for_each(is_in_order)?;
     }
     Ok(())
 }
 
-/// Publishes numbers, a few at a time, until a confirmation fails or nobody listens any more; gives
-/// those that were confirmed, and the last number used.
-async fn publish_until_it_fails(
+pub(crate) async fn batches_keep_their_order_across_failures(harness: &mut dyn Harness) -> Outcome {
+    const FAILURES: usize = 3;
+    let capabilities = harness.broker().capabilities();
+    if !capabilities.has(Capability::Durable) || !capabilities.has(Capability::Order) {
+        return Ok(());
+    }
+    queue(&*harness.broker(), "q").await?;
+    let mut at = Place::default();
+    for round in 0..=FAILURES {
+        let (progress, mut enough) = mpsc::channel(1);
+        let publisher = spawn(publish_batches(harness.broker(), at, progress));
+        if enough.recv().await.is_none() {
+            return Err(Failure::new("no batch was confirmed"));
+        }
+        if round < FAILURES {
+            harness.crash().await;
+        }
+        drop(enough);
+        at = publisher.await.map_err(|error| Failure::new(error.to_string()))??;
+    }
+    let broker = harness.broker();
+    let consumers = [Consumer::start(consume(&*broker, Source::queue("q"), 500).await?)];
+    none_is_lost(&consumers, &(0..at.batch * BATCH).collect()).await?;
+    depth(&*broker, &Source::queue("q"), 0).await?;
+    consumers.iter().try_for_each(is_in_order)?;
+    if capabilities.has(Capability::AtomicBatch) {
+        let mut counts: BTreeMap<u64, [u32; BATCH as usize]> = BTreeMap::new();
+        for Seen { number, .. } in consumers.iter().flat_map(Consumer::seen) {
+            counts.entry(number / BATCH).or_default()[(number % BATCH) as usize] += 1;
+        }
+        let broken = counts.iter().find(|(_, counts)| counts.iter().any(|one| *one != counts[0]));
+        ensure!(broken.is_none(), "a batch was not published whole: {broken:?}");
+    }
+    Ok(())
+}
+
+/// The messages of a batch.
+const BATCH: u64 = 5;
+
+/// Where a publisher of batches is.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    batch: u64,
+    /// Whether this batch may have been published already.
+    again: bool,
+}
+
+/// Publishes as the documentation says for who needs order across failures: each batch when the
+/// last one is confirmed, and again, marked, when that failed.
+async fn publish_batches(
     broker: Arc<dyn Broker>,
-    first: u64,
-    progress: tokio::sync::mpsc::Sender<()>,
-) -> Result<(Vec<u64>, u64), Failure> {
-    let mut sent = Vec::new();
-    let mut next = first;
+    mut at: Place,
+    progress: mpsc::Sender<()>,
+) -> Result<Place, Failure> {
     loop {
-        let group: Vec<_> = (next..next + 10)
-            .map(|number| (number, broker.publish(Publish::to_topic("t", numbered(number)))))
+        let numbers = at.batch * BATCH..(at.batch + 1) * BATCH;
+        let batch = numbers
+            .map(|number| Publish::to_queue("q", numbered(number)).with_redelivered(at.again))
             .collect();
-        next += 10;
-        let mut failed = progress.is_closed();
-        for (number, confirm) in group {
-            match confirmed(confirm).await? {
-                Ok(()) => sent.push(number),
-                Err(error) => {
-                    ensure!(
-                        error.is_retryable() || error == BrokerError::ShutDown,
-                        "a publish in flight failed for good: {error}"
-                    );
-                    failed = true;
+        match confirmed(broker.publish_batch(batch)).await? {
+            Ok(()) => {
+                at = Place { batch: at.batch + 1, again: false };
+                if at.batch.is_multiple_of(8) {
+                    let _ = progress.try_send(());
                 }
             }
+            Err(error) => {
+                let known = error.is_retryable() || error == BrokerError::ShutDown;
+                ensure!(known, "a batch failed for good: {error}");
+                at.again = true;
+                sleep(POLL).await;
+            }
         }
-        if failed {
-            return Ok((sent, next));
-        }
-        if sent.len() > 30 {
-            let _ = progress.try_send(());
+        if progress.is_closed() {
+            return Ok(at);
         }
     }
 }

@@ -1,8 +1,13 @@
 //! Order, prefetch, and consumers that are slow.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
 use crate::testkit::steps::{
     ack, batch, confirmed, consume, durable, ended, ensure, is, numbered, numbers, queue, quiet,
-    send, send_queue, send_topic, stats, take,
+    send, send_queue, send_topic, stats, take, until,
 };
 use crate::testkit::{Failure, Harness, Outcome};
 use crate::{
@@ -145,4 +150,75 @@ pub(crate) async fn a_subscription_is_live_when_it_is_returned(
         is(&first, round..round + 1, "right after subscribing")?;
     }
     Ok(())
+}
+
+pub(crate) async fn a_slow_consumer_costs_no_memory_beyond_its_bound(
+    harness: &mut dyn Harness,
+) -> Outcome {
+    const COUNT: usize = 1000;
+    const PREFETCH: u32 = 10;
+    let broker = &*harness.broker();
+    queue(broker, "q").await?;
+    durable(broker, "d", "t").await?;
+    let alive = Arc::new(());
+    let message = |number: usize| {
+        let mut body = vec![b'x'; 8 << 10];
+        body.extend_from_slice(number.to_string().as_bytes());
+        Message::new(Bytes::from_owner(Tracked { body, _alive: Arc::clone(&alive) }))
+    };
+    let bound = PREFETCH as usize * message(COUNT).cost();
+    let options = SubscribeOptions::new().with_buffer(bound, Overflow::DropOldest);
+    let octets = options.with_prefetch(PREFETCH, bound);
+    let mut kept = [
+        consume(broker, Source::queue("q"), PREFETCH).await?,
+        broker.subscribe(Source::durable("d"), octets).await?,
+    ];
+    let mut live = broker.subscribe(Source::topic("t"), options).await?;
+    let targets = || vec![Target::queue("q"), Target::topic("t")];
+    let publishing = stream::iter(0..COUNT)
+        .map(|number| broker.publish(Publish::new(targets(), message(number))));
+    publishing.buffered(64).try_collect::<()>().await?;
+    // Nobody has read anything. Only a broker that has no other place keeps it all in this process.
+    if harness.reconnects() || broker.capabilities().has(Capability::Durable) {
+        let few = 3 * PREFETCH as usize;
+        until("messages that wait for slow consumers stay in memory", || {
+            let metrics = broker.metrics();
+            let stored = metrics.stored_bytes + metrics.pending_bytes;
+            Arc::strong_count(&alive) <= 1 + few && stored <= few as u64 * bound as u64
+        })
+        .await?;
+    }
+    for (source, consumer) in [Source::queue("q"), Source::durable("d")].into_iter().zip(&mut kept)
+    {
+        let within = |found: &SourceStats| found.unacked <= u64::from(PREFETCH);
+        stats(broker, &source, "has no more with a consumer than its prefetch", within).await?;
+        let mut count = 0;
+        while count < COUNT {
+            let batch = batch(consumer).await?;
+            count += batch.len();
+            ack(consumer, &batch).await?;
+        }
+        ensure!(count == COUNT, "{source} had {count} messages of {COUNT} for a slow consumer");
+    }
+    let mut read = 0;
+    while read + live.dropped() < COUNT as u64 {
+        read += batch(&mut live).await?.len() as u64;
+    }
+    // Some may have been on their way to the reader.
+    ensure!(read <= 2 * u64::from(PREFETCH), "a bound of {PREFETCH} messages kept {read}");
+    let counted = broker.metrics().dropped;
+    ensure!(counted == live.dropped(), "{} were dropped, but {counted} counted", live.dropped());
+    Ok(())
+}
+
+/// A body whose owner can tell whether it is still there.
+struct Tracked {
+    body: Vec<u8>,
+    _alive: Arc<()>,
+}
+
+impl AsRef<[u8]> for Tracked {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }

@@ -4,12 +4,13 @@ use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::testkit::steps::{
-    confirmed, consume, depth, durable, ensure, is, number, numbered, queue, quiet, send_topic,
-    take,
+    ack, confirmed, consume, depth, durable, ensure, is, number, numbered, queue, quiet,
+    send_topic, take,
 };
 use crate::testkit::{Harness, Outcome};
 use crate::{
-    Declaration, Overflow, Publish, Source, SubscribeOptions, Subscription, Target, pattern_matches,
+    Confirm, Declaration, Overflow, Publish, Source, SubscribeOptions, Subscription, Target,
+    pattern_matches,
 };
 
 pub(crate) async fn wildcards_match_words(harness: &mut dyn Harness) -> Outcome {
@@ -87,4 +88,30 @@ pub(crate) async fn ten_thousand_topics(harness: &mut dyn Harness) -> Outcome {
         ensure!(number(&taken[0]) == index as u64, "topic {index} got {}", number(&taken[0]));
     }
     is(&take(&mut all, usize::try_from(COUNT).unwrap_or(0)).await?, 0..COUNT, "`t.*` gets all")
+}
+
+pub(crate) async fn one_call_reaches_a_thousand_durable_subscriptions(
+    harness: &mut dyn Harness,
+) -> Outcome {
+    const COUNT: u64 = 1000;
+    let broker = &*harness.broker();
+    let inbox = |index| format!("inbox.{index}");
+    let declaring = stream::iter(0..COUNT).map(|index| async move {
+        let name = inbox(index);
+        durable(broker, &name, &name).await
+    });
+    declaring.buffered(32).try_collect::<()>().await?;
+    let targets = || (0..COUNT).map(|index| Target::topic(inbox(index))).collect();
+    let confirms = (0..3).map(|number| broker.publish(Publish::new(targets(), numbered(number))));
+    confirmed(Confirm::all(confirms.collect())).await??;
+    let reading = stream::iter(0..COUNT).map(|index| async move {
+        let name = inbox(index);
+        let mut consumer = consume(broker, Source::durable(name.as_str()), 10).await?;
+        let taken = take(&mut consumer, 3).await?;
+        is(&taken, 0..3, &name)?;
+        let target = &taken[0].target;
+        ensure!(*target == Target::topic(name.as_str()), "`{name}` got what went to {target:?}");
+        ack(&consumer, &taken).await
+    });
+    reading.buffered(32).try_collect().await
 }

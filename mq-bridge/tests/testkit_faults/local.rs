@@ -1,9 +1,6 @@
-//! The conformance kit is tested with brokers that are broken on purpose: each fault must be caught
-//! by the case that is about it, and every case must catch a fault.
+//! Faults of a broker in this process: a correct one with something wrong around it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -11,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mq_bridge::testkit::{CASES, Harness};
+use mq_bridge::testkit::Harness;
 use mq_bridge::{
     Acker, Broker, BrokerError, Capabilities, Capability, Confirm, Declaration, DeclarationKind,
     Delivery, DeliverySource, Embedded, EmbeddedConfig, EndReason, Headers, Health, Metrics, Nack,
@@ -19,120 +16,15 @@ use mq_bridge::{
 };
 use tempfile::TempDir;
 
-/// Makes a test of every fault, and a table for the test that looks at all of them.
-macro_rules! faults {
-    ($($test:ident: $fault:ident => [$($case:ident),+],)+) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        enum Fault {
-            None,
-            $($fault,)+
-        }
+use crate::in_this_process::LocalFault as Fault;
 
-        const FAULTS: &[(Fault, &[&str])] =
-            &[$((Fault::$fault, &[$(stringify!($case)),+])),+];
-
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                tokio::join!($(must_catch(stringify!($case), Fault::$fault)),+);
-            }
-        )+
-    };
-}
-
-faults! {
-    accepting_a_message_to_nowhere: AcceptsUndeclared => [publishing_to_an_undeclared_queue_fails],
-    acknowledging_early: AcksEarly => [unacknowledged_messages_come_back_in_order],
-    acknowledging_what_is_refused: RefusalAcks => [a_refused_message_comes_again],
-    binding_once: IgnoresNewPatterns => [declaring_again_changes_nothing_and_adds_patterns],
-    confirming_early: ConfirmsEarly => [
-        a_confirmed_message_survives_a_kill, confirmed_messages_survive_kills_under_load
-    ],
-    counting_no_losses: CountsNoLosses => [
-        a_slow_topic_subscriber_is_bounded_and_its_losses_are_counted
-    ],
-    counting_wrongly: CountsWrongly => [
-        unacknowledged_messages_come_back_marked, unacknowledged_messages_survive_a_restart_marked
-    ],
-    cutting_large_bodies: CutsBodies => [a_large_message_is_carried_and_a_too_large_one_refused],
-    declaring_priority: DeclaresPriority => [priority_is_what_is_declared],
-    denying_dead_letters: DeniesDeadLetter => [
-        a_dead_lettered_message_goes_to_the_dead_letter_queue
-    ],
-    denying_durability: DeniesDurable => [a_confirmed_message_survives_a_kill],
-    duplicating_per_target: DuplicatesPerTarget => [
-        a_message_reaches_a_subscription_once_however_many_targets_lead_there
-    ],
-    duplicating_unmarked: DuplicatesUnmarked => [
-        unacknowledged_messages_come_back_marked, a_refused_message_comes_again,
-        unacknowledged_messages_survive_a_restart_marked
-    ],
-    forgetting_acknowledgements: ForgetsAcks => [acknowledged_messages_never_come_back],
-    forgetting_the_absent: ForgetsAbsent => [
-        a_durable_subscription_misses_nothing_while_nobody_consumes
-    ],
-    ignoring_deletion: IgnoresDelete => [a_deleted_source_ends_its_consumers_and_forgets],
-    ignoring_expiry: IgnoresExpiry => [expired_messages_are_not_delivered],
-    ignoring_octets_of_prefetch: IgnoresBytePrefetch => [the_byte_prefetch_is_kept],
-    ignoring_poison: IgnoresPoison => [
-        a_poisonous_message_is_dead_lettered_after_its_last_delivery
-    ],
-    ignoring_prefetch: IgnoresPrefetch => [the_message_prefetch_is_kept],
-    ignoring_takeover: IgnoresTakeover => [a_new_consumer_with_takeover_ends_the_older_one],
-    ignoring_wildcards: TakesHashForStar => [wildcards_match_words],
-    keeping_everything_for_the_slow: IgnoresBuffer => [
-        a_slow_topic_subscriber_is_bounded_and_its_losses_are_counted
-    ],
-    losing_on_a_crash: LosesOnCrash => [
-        a_confirmed_message_survives_a_kill, confirmed_messages_survive_kills_under_load
-    ],
-    losing_on_shutdown: LosesOnShutdown => [shutdown_finishes_what_was_taken],
-    mangling_headers: ManglesHeaders => [empty_bodies_and_any_octets_are_carried],
-    marking_everything: MarksEverything => [
-        unacknowledged_messages_come_back_marked, a_confirmed_message_survives_a_kill
-    ],
-    publishing_half_a_batch: SplitsBatches => [a_batch_is_published_whole_or_not_at_all],
-    reordering: Reorders => [
-        delivery_is_in_the_order_of_the_calls, unacknowledged_messages_come_back_in_order
-    ],
-    starving_consumers: Starves => [competing_consumers_share_and_none_starves],
-    subscribing_late: SubscribesLate => [a_subscription_is_live_when_it_is_returned],
-    tiring_of_topics: TiresOfTopics => [ten_thousand_topics],
-}
-
-async fn must_catch(name: &str, fault: Fault) {
-    let case = CASES.iter().find(|case| case.name == name).expect("a case of the kit");
-    let mut harness = FaultyHarness::start(fault).await;
-    let outcome = case.check_with_patience(&mut harness, Duration::from_secs(1)).await;
-    assert!(outcome.is_err(), "`{name}` did not catch {fault:?}");
-}
-
-#[test]
-fn every_case_catches_a_fault() {
-    let caught: BTreeSet<&str> =
-        FAULTS.iter().flat_map(|(_, cases)| cases.iter().copied()).collect();
-    let all: BTreeSet<&str> = CASES.iter().map(|case| case.name).collect();
-    assert_eq!(caught, all);
-}
-
-/// What catches the faults is the fault, not the wrapper.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_fault_every_case_passes() {
-    for case in CASES {
-        let mut harness = FaultyHarness::start(Fault::None).await;
-        if let Err(failure) = case.check(&mut harness).await {
-            panic!("{}: {failure}", case.name);
-        }
-    }
-}
-
-struct FaultyHarness {
+pub(crate) struct FaultyHarness {
     folder: TempDir,
     broker: Arc<Faulty>,
 }
 
 impl FaultyHarness {
-    async fn start(fault: Fault) -> Self {
+    pub(crate) async fn start(fault: Fault) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = Faulty::open(&folder, fault, HashMap::new()).await;
         Self { folder, broker }
@@ -143,6 +35,13 @@ impl FaultyHarness {
 impl Harness for FaultyHarness {
     fn broker(&self) -> Arc<dyn Broker> {
         Arc::<Faulty>::clone(&self.broker)
+    }
+
+    fn patience(&self) -> Duration {
+        match self.broker.fault {
+            Fault::None => Duration::from_secs(30),
+            _ => Duration::from_secs(1),
+        }
     }
 
     async fn stop(&mut self) {
@@ -222,6 +121,7 @@ impl Broker for Faulty {
                 let each = each.map(|target| Publish::new(vec![target], message.clone()));
                 return self.inner.publish_batch(each.collect());
             }
+            Fault::ForgetsManyTargets => publish.targets.truncate(999),
             Fault::ConfirmsEarly => {
                 let mut late = self.late.lock().unwrap();
                 late.push(publish);
@@ -318,7 +218,10 @@ impl Broker for Faulty {
     fn capabilities(&self) -> Capabilities {
         let inner = self.inner.capabilities();
         let has = |capability| match (self.fault, capability) {
-            (Fault::DeniesDurable, Capability::Durable)
+            (Fault::DeniesCount, Capability::DeliveryCount)
+            | (Fault::DeniesDurable, Capability::Durable)
+            | (Fault::DeniesExpiry, Capability::Expiry)
+            | (Fault::DeniesTakeover, Capability::Takeover)
             | (Fault::DeniesDeadLetter, Capability::DeadLetter) => false,
             (Fault::DeclaresPriority, Capability::Priority) => true,
             _ => inner.has(capability),
