@@ -16,10 +16,15 @@ pub(crate) struct FeedLimits {
     pub(crate) overflow: Overflow,
 }
 
+/// Messages that come out of a feed at once, at most: no more than a subscription that is acknowledged
+/// has places for beyond its prefetch.
+const BATCH: usize = 128;
+
 /// What comes out of a feed.
 #[derive(Debug)]
 pub(crate) enum FeedItem {
-    Message(Arc<Outgoing>),
+    /// One or more, in order.
+    Messages(VecDeque<Arc<Outgoing>>),
     /// So many messages were dropped here, because the subscriber was too slow.
     Lagged(u64),
 }
@@ -49,42 +54,10 @@ impl Feed {
         Arc::new(Self { limits, state: Mutex::default() })
     }
 
-    /// Offers a message. Gives how many messages were dropped by that.
-    pub(crate) fn push(&self, message: &Arc<Outgoing>) -> u64 {
+    /// Offers messages. Gives how many messages were dropped by that.
+    pub(crate) fn push(&self, messages: &[Arc<Outgoing>]) -> u64 {
         let mut state = self.lock();
-        if state.closed {
-            return 0;
-        }
-        let mut dropped = 0;
-        if state.bytes + message.bytes() > self.limits.bytes && !state.queue.is_empty() {
-            match self.limits.overflow {
-                Overflow::DropNewest => {
-                    state.lagged += 1;
-                    return 1;
-                }
-                Overflow::Disconnect => {
-                    dropped = state.queue.len() as u64 + 1;
-                    *state = State {
-                        closed: true,
-                        overflowed: true,
-                        waker: state.waker.take(),
-                        ..State::default()
-                    };
-                }
-                _ => {
-                    while state.bytes + message.bytes() > self.limits.bytes {
-                        let Some(oldest) = state.queue.pop_front() else { break };
-                        state.bytes -= oldest.bytes();
-                        dropped += 1;
-                    }
-                    state.lagged += dropped;
-                }
-            }
-        }
-        if !state.closed {
-            state.bytes += message.bytes();
-            state.queue.push_back(Arc::clone(message));
-        }
+        let dropped = messages.iter().map(|message| state.push(message, &self.limits)).sum();
         wake(state);
         dropped
     }
@@ -107,6 +80,41 @@ impl Feed {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+impl State {
+    /// Takes a message in. Gives how many messages were dropped by that.
+    fn push(&mut self, message: &Arc<Outgoing>, limits: &FeedLimits) -> u64 {
+        if self.closed {
+            return u64::from(self.overflowed);
+        }
+        let mut dropped = 0;
+        if self.bytes + message.bytes() > limits.bytes && !self.queue.is_empty() {
+            match limits.overflow {
+                Overflow::DropNewest => {
+                    self.lagged += 1;
+                    return 1;
+                }
+                Overflow::Disconnect => {
+                    let dropped = self.queue.len() as u64 + 1;
+                    let waker = self.waker.take();
+                    *self = Self { closed: true, overflowed: true, waker, ..Self::default() };
+                    return dropped;
+                }
+                _ => {
+                    while self.bytes + message.bytes() > limits.bytes {
+                        let Some(oldest) = self.queue.pop_front() else { break };
+                        self.bytes -= oldest.bytes();
+                        dropped += 1;
+                    }
+                    self.lagged += dropped;
+                }
+            }
+        }
+        self.bytes += message.bytes();
+        self.queue.push_back(Arc::clone(message));
+        dropped
     }
 }
 
@@ -138,14 +146,23 @@ impl Stream for FeedReader {
         if state.lagged > 0 {
             return Poll::Ready(Some(FeedItem::Lagged(std::mem::take(&mut state.lagged))));
         }
-        if let Some(message) = state.queue.pop_front() {
-            state.bytes -= message.bytes();
-            return Poll::Ready(Some(FeedItem::Message(message)));
+        if state.queue.len() > BATCH {
+            let batch: VecDeque<_> = state.queue.drain(..BATCH).collect();
+            state.bytes -= batch.iter().map(|message| message.bytes()).sum::<usize>();
+            return Poll::Ready(Some(FeedItem::Messages(batch)));
+        }
+        if !state.queue.is_empty() {
+            state.bytes = 0;
+            // With its buffer: a feed that waits holds none.
+            return Poll::Ready(Some(FeedItem::Messages(std::mem::take(&mut state.queue))));
         }
         if state.closed {
             return Poll::Ready(None);
         }
-        state.waker = Some(cx.waker().clone());
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
         Poll::Pending
     }
 }

@@ -145,12 +145,11 @@ async fn pump(
         dropped_before += lost;
         let feeds = lock(&topic.feeds);
         drops.add(lost);
+        let messages: Vec<_> =
+            batch.into_iter().map(|delivery| Arc::new(Outgoing::new(delivery.message))).collect();
         for feed in feeds.iter() {
             feed.lag(lost);
-        }
-        for delivery in batch {
-            let message = Arc::new(Outgoing::new(delivery.message));
-            drops.add(feeds.iter().map(|feed| feed.push(&message)).sum());
+            drops.add(feed.push(&messages));
         }
     }
     // The broker has ended it: whoever comes from now on starts anew.
@@ -176,13 +175,25 @@ mod tests {
         drop(broker.publish(Publish::to_topic(topic, Message::new(body))));
     }
 
+    /// What comes next: the bodies of messages, or how many were dropped.
     async fn next(reader: &mut FeedReader) -> Option<String> {
         match reader.next().await? {
-            FeedItem::Message(message) => {
-                Some(String::from_utf8(message.message().body.to_vec()).unwrap())
+            FeedItem::Messages(messages) => {
+                let body = |message: &Arc<Outgoing>| message.message().body.to_vec();
+                let bodies: Vec<u8> = messages.iter().flat_map(body).collect();
+                Some(String::from_utf8(bodies).unwrap())
             }
             FeedItem::Lagged(count) => Some(format!("lagged {count}")),
         }
+    }
+
+    /// The bodies of the next messages, so many of them.
+    async fn bodies(reader: &mut FeedReader, count: usize) -> String {
+        let mut bodies = String::new();
+        while bodies.len() < count {
+            bodies += &next(reader).await.unwrap();
+        }
+        bodies
     }
 
     #[tokio::test]
@@ -198,11 +209,11 @@ mod tests {
         publish(&broker, "a.b", "x");
         let mut first = None;
         for (_, reader) in &mut places {
-            let Some(FeedItem::Message(message)) = reader.next().await else {
+            let Some(FeedItem::Messages(messages)) = reader.next().await else {
                 panic!("no message")
             };
-            let shared = first.get_or_insert_with(|| Arc::clone(&message));
-            assert!(Arc::ptr_eq(shared, &message), "one value for all");
+            let shared = first.get_or_insert_with(|| Arc::clone(&messages[0]));
+            assert!(Arc::ptr_eq(shared, &messages[0]), "one value for all");
         }
         drop(places);
         assert_eq!(hub.topics(), 0, "nobody listens: nothing is kept");
@@ -223,15 +234,11 @@ mod tests {
         for body in ["1", "2", "3"] {
             publish(&broker, "t", body);
         }
-        for body in ["1", "2", "3"] {
-            assert_eq!(next(&mut quick).await.as_deref(), Some(body));
-        }
-        for seen in ["lagged 1", "2", "3"] {
-            assert_eq!(next(&mut oldest).await.as_deref(), Some(seen));
-        }
-        for seen in ["lagged 1", "1", "2"] {
-            assert_eq!(next(&mut newest).await.as_deref(), Some(seen));
-        }
+        assert_eq!(bodies(&mut quick, 3).await, "123");
+        assert_eq!(next(&mut oldest).await.as_deref(), Some("lagged 1"));
+        assert_eq!(bodies(&mut oldest, 2).await, "23");
+        assert_eq!(next(&mut newest).await.as_deref(), Some("lagged 1"));
+        assert_eq!(bodies(&mut newest, 2).await, "12");
         assert_eq!(next(&mut cut).await, None);
         assert!(cut.overflowed());
         assert_eq!(drops.get(), 1 + 1 + 3, "every drop is counted");

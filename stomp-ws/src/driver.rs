@@ -95,6 +95,18 @@ impl<M: Machine> Driver<M> {
         None
     }
 
+    /// The next event of what was read already.
+    pub(crate) fn arrived(&mut self) -> Option<M::Event> {
+        if !matches!(self.phase, Phase::Running | Phase::Eof) {
+            return None;
+        }
+        let event = self.machine.poll_event()?;
+        if let Some(ending) = M::ending(&event) {
+            self.end(ending);
+        }
+        Some(event)
+    }
+
     /// Writes everything that waits.
     pub(crate) async fn flush(&mut self) {
         poll_fn(|cx| {
@@ -121,10 +133,7 @@ impl<M: Machine> Driver<M> {
         let mut reads = 0;
         let mut timely = false;
         loop {
-            if let Some(event) = self.machine.poll_event() {
-                if let Some(ending) = M::ending(&event) {
-                    self.end(ending);
-                }
+            if let Some(event) = self.arrived() {
                 return Poll::Ready(Next::Event(event));
             }
             let reading = self.phase == Phase::Running && self.machine.wants_input();

@@ -109,6 +109,14 @@ impl<T> ServerConnection<T> {
         })
     }
 
+    /// What the client did next, of what has arrived already; never waits, reads or writes.
+    ///
+    /// For an application that acts on all of it before its answers are written: after
+    /// [`event`](Self::event), call this until it gives `None`.
+    pub fn arrived(&mut self) -> Option<Event<T>> {
+        self.driver.arrived()
+    }
+
     /// The session, for commands: `receipt`, `deliver`, `set_window`, `open_subscription`, and its getters.
     ///
     /// Accept, reject, fail and close through the methods here: they know the time and the close code.

@@ -18,7 +18,11 @@ impl Session {
                     self.on_delivery(key, delivery);
                 }
             }
-            Input::Live(FeedItem::Message(message)) => self.on_live(key, &message),
+            Input::Live(FeedItem::Messages(messages)) => {
+                for message in messages {
+                    self.on_live(key, &message);
+                }
+            }
             Input::Live(FeedItem::Lagged(count)) => {
                 // Counted where they were dropped.
                 tracing::debug!(count, "messages dropped for a slow session");
@@ -97,10 +101,13 @@ impl Session {
         }
     }
 
-    /// The client has acknowledged something: what waited for that goes on.
-    pub(super) fn resume(&self, subscription: &SubscriptionId) {
+    /// The client has acknowledged something: what waited for that goes on, where it is enough.
+    pub(super) fn resume(&mut self, subscription: &SubscriptionId) {
+        let window = self.connection.session().window(subscription);
         let subscriber = self.keys.get(subscription).and_then(|key| self.subscribers.get(key));
-        if let Some(subscriber) = subscriber {
+        if let Some(subscriber) = subscriber
+            && window > subscriber.prefetch as usize
+        {
             subscriber.input.pause(false);
         }
     }

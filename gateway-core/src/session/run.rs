@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FusedFuture, FutureExt};
 use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
 use mq_bridge::{Acker, Confirm, Nack};
 use stomp_codec::server::{
@@ -14,7 +14,6 @@ use stomp_codec::{ByteStr, view};
 use stomp_ws::{CloseCode, EventOrRoom, ServerConnection, Transport};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::deliver::Settlement;
@@ -30,8 +29,9 @@ use crate::names::{DeviceName, UserName};
 use crate::send::{SendRequest, Sent};
 use crate::sessions::SessionEntry;
 
-/// No further message is taken for a client while more octets than this wait to be written to it.
-const HIGH_WATER: usize = 256 * 1024;
+/// No further message is taken for a client while more octets than this wait to be written to it: as many as
+/// leave in one write.
+const HIGH_WATER: usize = 64 * 1024;
 /// Frames whose outcome is open, at most; further ones are not looked at before one is decided.
 const MAX_PENDING: usize = 256;
 
@@ -121,12 +121,21 @@ enum Wake {
 
 impl Session {
     async fn serve(mut self) {
-        let stop = self.inner.stop.clone();
-        let mut stopping = false;
+        // Kept over all wakes: to register with the token costs a lock that all sessions share.
+        let inner = Arc::clone(&self.inner);
+        let mut stop = pin!(inner.stop.cancelled().fuse());
         loop {
-            match self.wake(&stop, stopping).await {
+            match self.wake(stop.as_mut()).await {
                 Wake::Connection(None) => break,
-                Wake::Connection(Some(EventOrRoom::Event(event))) => self.on_event(event).await,
+                Wake::Connection(Some(EventOrRoom::Event(event))) => {
+                    self.on_event(event).await;
+                    // What else has arrived needs no waiting.
+                    while self.pending.len() < MAX_PENDING
+                        && let Some(event) = self.connection.arrived()
+                    {
+                        self.on_event(event).await;
+                    }
+                }
                 Wake::Connection(Some(EventOrRoom::Room)) => self.settle_written(),
                 Wake::Input(key, input) => self.on_input(key, input),
                 Wake::Done(done) => self.on_done(done),
@@ -140,7 +149,6 @@ impl Session {
                     self.connection.fail(CloseCode::POLICY, reply);
                 }
                 Wake::Stopping => {
-                    stopping = true;
                     self.connection.close(CloseCode::GOING_AWAY, "the server is shutting down");
                 }
             }
@@ -148,7 +156,9 @@ impl Session {
         self.leave();
     }
 
-    async fn wake(&mut self, stop: &CancellationToken, stopping: bool) -> Wake {
+    /// What happens next. Messages for the client come before its own frames: all that are ready are
+    /// queued, then everything is written at once, when the connection has to wait.
+    async fn wake(&mut self, stop: Pin<&mut (impl FusedFuture<Output = ()> + Send)>) -> Wake {
         let room = if self.written.is_empty() {
             (self.connection.queued() > HIGH_WATER).then_some(HIGH_WATER)
         } else {
@@ -165,8 +175,8 @@ impl Session {
         tokio::select! {
             biased;
             Some(done) = self.pending.next() => Wake::Done(done),
-            event = connection, if !busy => Wake::Connection(event),
             Some((key, input)) = self.inputs.next(), if !hold => Wake::Input(key, input),
+            event = connection, if !busy => Wake::Connection(event),
             Ok(reason) = async {
                 match &mut self.ended {
                     Some(ended) => ended.await,
@@ -179,7 +189,7 @@ impl Session {
                     None => std::future::pending().await,
                 }
             } => Wake::Expired,
-            () = stop.cancelled(), if !stopping => Wake::Stopping,
+            () = stop => Wake::Stopping,
         }
     }
 

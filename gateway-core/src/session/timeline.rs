@@ -81,11 +81,22 @@ impl Timeline {
                 continue;
             }
             match self.live.next().await {
-                Some(FeedItem::Message(message)) => {
-                    let Some(seq) = outgoing::seq_of(message.message()) else { continue };
-                    // A message that is not in the store comes from here all the same.
-                    self.behind = seq > self.last + 1;
-                    self.waiting.push_back((seq, message));
+                Some(FeedItem::Messages(messages)) => {
+                    let mut next = Vec::new();
+                    for message in messages {
+                        let Some(seq) = outgoing::seq_of(message.message()) else { continue };
+                        // A message that is not in the store comes from here all the same.
+                        self.behind |= seq > self.last + 1;
+                        if self.behind {
+                            self.waiting.push_back((seq, message));
+                        } else if seq > self.last {
+                            self.last = seq;
+                            next.push(message);
+                        }
+                    }
+                    if !next.is_empty() {
+                        return Some((Input::Timeline(next), Some(self)));
+                    }
                 }
                 Some(FeedItem::Lagged(_)) => self.behind = true,
                 None => return Some((Input::Ended(Ended::Broker(None)), None)),
