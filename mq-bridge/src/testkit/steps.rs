@@ -38,7 +38,8 @@ impl Times {
     pub(super) fn new(harness: &dyn Harness) -> Self {
         let patience = harness.patience();
         // What is on its way over a network takes longer to show.
-        let quiet = Duration::from_millis(if harness.reconnects() { 500 } else { 150 });
+        let longest = Duration::from_millis(if harness.reconnects() { 500 } else { 150 });
+        let quiet = (patience / 60).clamp(Duration::from_millis(150), longest);
         Self { patience, quiet, outage: patience / 10 }
     }
 }
@@ -87,11 +88,20 @@ pub(super) fn tags(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(|delivery| delivery.tag).collect()
 }
 
+/// Numbers as a message shows them.
+pub(super) fn few(numbers: &[u64]) -> String {
+    match numbers.get(..30) {
+        Some(first) => format!("{first:?} and more, {} in all", numbers.len()),
+        None => format!("{numbers:?}"),
+    }
+}
+
 pub(super) fn is(deliveries: &[Delivery], expected: Range<u64>, what: &str) -> Outcome {
     let found = numbers(deliveries);
     ensure!(
         found.iter().copied().eq(expected.clone()),
-        "{what}: expected {expected:?}, got {found:?}"
+        "{what}: expected {expected:?}, got {}",
+        few(&found)
     );
     Ok(())
 }
@@ -163,12 +173,12 @@ pub(super) async fn take(
         match batch(subscription).await {
             Ok(batch) => all.extend(batch),
             Err(failure) => {
-                let found = numbers(&all);
-                return Err(Failure::new(format!("{failure}; expected {count}, got {found:?}")));
+                let found = few(&numbers(&all));
+                return Err(Failure::new(format!("{failure}; expected {count}, got {found}")));
             }
         }
     }
-    ensure!(all.len() == count, "expected {count} deliveries, got {:?}", numbers(&all));
+    ensure!(all.len() == count, "expected {count} deliveries, got {}", few(&numbers(&all)));
     Ok(all)
 }
 
@@ -180,8 +190,8 @@ pub(super) async fn ack(subscription: &Subscription, deliveries: &[Delivery]) ->
 /// Watches that nothing is delivered.
 pub(super) async fn quiet(subscription: &mut Subscription, why: &str) -> Outcome {
     if let Ok(Some(batch)) = timeout(Times::get().quiet, subscription.recv()).await {
-        let found = numbers(&batch);
-        return Err(Failure::new(format!("{why}, but {found:?} was delivered")));
+        let found = few(&numbers(&batch));
+        return Err(Failure::new(format!("{why}, but {found} was delivered")));
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ impl Harness for ServerHarness {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_secs(if self.fault == Fault::None { 10 } else { 2 })
+        Duration::from_secs(if self.fault == Fault::None { 10 } else { 1 })
     }
 
     async fn another(&mut self) -> Option<Arc<dyn Broker>> {
@@ -192,7 +192,7 @@ impl Shared {
 
     /// How long publishes and calls wait.
     fn patience(&self) -> Duration {
-        Duration::from_millis(if self.is(Fault::None) { 2000 } else { 500 })
+        Duration::from_millis(if self.is(Fault::None) { 2000 } else { 250 })
     }
 
     async fn usable(&self, since: Instant) -> Result<u64, BrokerError> {

@@ -119,7 +119,7 @@ pub(crate) async fn consumers_that_die_leave_what_they_held_to_the_others(
     const DEATHS: usize = 10;
     let broker = harness.broker();
     queue(&*broker, "q").await?;
-    let steady = Consumer::start(consume(&*broker, Source::queue("q"), 5).await?);
+    let steady = Consumer::start(consume(&*broker, Source::queue("q"), 100).await?);
     let to_queue = |message| Publish::to_queue("q", message);
     let mut publisher = Publisher::start(Arc::clone(&broker), 0, to_queue);
     let (mut done, mut held) = (BTreeSet::new(), BTreeSet::new());

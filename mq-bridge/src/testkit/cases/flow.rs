@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::testkit::steps::{
-    ack, batch, confirmed, consume, durable, ended, ensure, is, numbered, numbers, queue, quiet,
-    send, send_queue, send_topic, stats, take, until,
+    ack, batch, confirmed, consume, durable, ended, ensure, few, is, numbered, numbers, queue,
+    quiet, send, send_queue, send_topic, stats, take, until,
 };
 use crate::testkit::{Failure, Harness, Outcome};
 use crate::{
@@ -40,7 +40,8 @@ pub(crate) async fn delivery_is_in_the_order_of_the_calls(harness: &mut dyn Harn
         }
         ensure!(
             seen.iter().copied().eq(0..COUNT),
-            "messages did not arrive in the order of the calls: {seen:?}"
+            "messages did not arrive in the order of the calls: {}",
+            few(&seen)
         );
     }
     Ok(())
