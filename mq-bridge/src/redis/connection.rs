@@ -97,12 +97,11 @@ impl Connection {
 
     /// Makes a call of a script, which is loaded again where somebody has flushed it.
     pub(super) async fn run(&self, call: &Cmd) -> Result<Value, Fault> {
-        match self.call(call).await {
-            Err(Fault::NoScript) => {
-                self.load_scripts().await?;
-                self.call(call).await
+        loop {
+            match self.call(call).await {
+                Err(Fault::NoScript) => self.load_scripts().await?,
+                other => return other,
             }
-            other => other,
         }
     }
 

@@ -40,8 +40,10 @@ struct State {
 /// What became of a publish.
 enum Fate {
     Decided(Result<(), BrokerError>),
-    /// Nothing was done, nor for those after it; to be written again.
+    /// Nothing was done: the registry is old.
     Stale,
+    /// Nothing was done: somebody has flushed the scripts.
+    NoScript,
 }
 
 impl Publisher {
@@ -114,19 +116,21 @@ impl Publisher {
             }
             _ => None,
         };
+        let mut fates: Vec<Fate> = Vec::with_capacity(answers.len());
         for answer in answers {
-            match self.fate(answer)? {
-                Fate::Decided(outcome) => {
-                    let outcome = outcome.and_then(|()| missing.clone().map_or(Ok(()), Err));
-                    if let Some(done) = waiting.pop_front() {
-                        done.pending.complete(outcome);
-                    }
+            match self.fate(answer) {
+                Ok(fate) => fates.push(fate),
+                Err(fault) => {
+                    decide(fates, waiting, missing.as_ref());
+                    return Err(fault);
                 }
-                // All that come after it are stale too: versions only grow.
-                Fate::Stale => return self.update(state).await,
             }
         }
-        Ok(())
+        match decide(fates, waiting, missing.as_ref()) {
+            Some(Fate::Stale) => self.update(state).await,
+            Some(Fate::NoScript) => self.connection.load_scripts().await,
+            Some(Fate::Decided(_)) | None => Ok(()),
+        }
     }
 
     fn fate(&self, answer: Value) -> Result<Fate, Fault> {
@@ -135,8 +139,7 @@ impl Publisher {
             Value::Int(_) => Fate::Stale,
             Value::ServerError(error) => match self.connection.noted(Fault::from(&error)) {
                 Fault::Refused(error) => Fate::Decided(Err(error)),
-                // To be loaded again, which the update does.
-                Fault::NoScript => Fate::Stale,
+                Fault::NoScript => Fate::NoScript,
                 lost @ Fault::Lost(_) => return Err(lost),
             },
             missing => {
@@ -180,4 +183,26 @@ impl Publisher {
         }
         call
     }
+}
+
+/// Tells who waits what is decided; `missing` is what success is worth without replicas. What was
+/// not done stays, and is written again, unless something after it was done: the order would not be
+/// kept. Gives the first fate that stays.
+fn decide(
+    mut fates: Vec<Fate>,
+    waiting: &mut VecDeque<Outgoing>,
+    missing: Option<&BrokerError>,
+) -> Option<Fate> {
+    let is_decided = |fate: &Fate| matches!(fate, Fate::Decided(_));
+    let decided = fates.iter().rposition(is_decided).map_or(0, |last| last + 1);
+    for (fate, done) in fates.drain(..decided).zip(waiting.drain(..decided)) {
+        done.pending.complete(match fate {
+            Fate::Decided(Ok(())) => missing.map_or(Ok(()), |error| Err(error.clone())),
+            Fate::Decided(error) => error,
+            Fate::Stale | Fate::NoScript => {
+                Err(BrokerError::Storage { reason: "the server was changed meanwhile".into() })
+            }
+        });
+    }
+    fates.into_iter().next()
 }
