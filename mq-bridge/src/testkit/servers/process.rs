@@ -180,8 +180,9 @@ pub(super) fn processes() -> io::Result<Vec<Entry>> {
         let (_, rest) = stat.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
         let runs = !matches!(fields.next()?, "Z" | "X");
-        let parent = Pid::from_raw(fields.next()?.parse().ok()?);
-        let group = Pid::from_raw(fields.next()?.parse().ok()?)?;
+        // Of one that is just being removed they are -1.
+        let mut id = || fields.next()?.parse().ok().filter(|id| *id > 0).and_then(Pid::from_raw);
+        let (parent, group) = (id(), id()?);
         Some(Entry { pid, parent, group, runs })
     });
     Ok(entries.collect())
