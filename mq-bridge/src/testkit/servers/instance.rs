@@ -133,10 +133,16 @@ impl Instance {
     }
 
     pub(super) async fn start(&mut self) -> Result<(), ServerError> {
-        if self.process.is_some() {
-            return Ok(());
+        if let Some(process) = &self.process {
+            if !has_exited(self.recipe.name(), process)? {
+                return Ok(());
+            }
+            // It has ended by itself.
+            self.kill()?;
         }
-        let command = self.recipe.command(&self.site())?;
+        let mut command = self.recipe.command(&self.site())?;
+        // Where crash dumps and temporary files go, too.
+        command.current_dir(&self.folder).env("HOME", &self.folder).env("TMPDIR", &self.folder);
         let log = self.site().log();
         let process = Process::spawn(command, &log, &mut self.watchdog)
             .map_err(|source| self.io_error("starting it", source))?;

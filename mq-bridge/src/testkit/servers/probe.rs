@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connects, says `question`, and reads until `answer` has come.
 pub(super) async fn ask(port: u16, question: &[u8], answer: &[u8]) -> io::Result<()> {

@@ -27,7 +27,6 @@ pub(super) fn command(program: impl AsRef<OsStr>) -> Command {
     command
         .args(["-c", GATE, "server"])
         .arg(program)
-        .current_dir("/")
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .env("LANG", "C.UTF-8");

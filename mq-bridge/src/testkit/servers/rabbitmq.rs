@@ -117,7 +117,6 @@ impl Recipe for RabbitMqRecipe {
         let mut command = command("/bin/sh");
         command.args(["-c", SCRIPT]).arg(scripts.join("rabbitmq-server"));
         command
-            .env("HOME", site.folder)
             .env("ERL_EPMD_PORT", site.ports[EPMD].to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")

@@ -36,7 +36,7 @@ impl Redis {
 
 test_server!(Redis);
 
-struct RedisRecipe;
+pub(super) struct RedisRecipe;
 
 #[async_trait]
 impl Recipe for RedisRecipe {

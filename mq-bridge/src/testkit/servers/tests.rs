@@ -1,16 +1,19 @@
 //! The harness itself, against each server.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::instance::Instance;
+use super::instance::{Instance, Recipe, Site};
 use super::process::processes;
+use super::redis::RedisRecipe;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +32,9 @@ trait Tested: TestServer {
 
     /// Finds what was stored, however often it is asked.
     fn finds_it(&self);
+
+    /// Something to be said on a connection, and what comes back.
+    fn exchange(&self) -> (String, &str);
 }
 
 struct Wire(TcpStream);
@@ -41,14 +47,27 @@ impl Wire {
     }
 
     fn ask(&mut self, question: &str, answer: &str) {
-        self.0.write_all(question.as_bytes()).unwrap();
-        let mut heard = Vec::new();
-        while !heard.windows(answer.len()).any(|window| window == answer.as_bytes()) {
-            let mut octet = [0];
-            let count = self.0.read(&mut octet).unwrap_or_default();
-            assert_eq!(count, 1, "no {answer} in \"{}\"", heard.escape_ascii());
-            heard.push(octet[0]);
+        self.say(question);
+        if let Err(heard) = self.hears(answer) {
+            panic!("no {answer:?} in {heard:?}");
         }
+    }
+
+    fn say(&mut self, question: &str) {
+        self.0.write_all(question.as_bytes()).unwrap();
+    }
+
+    /// What came instead, until nothing came any more.
+    fn hears(&mut self, answer: &str) -> Result<(), String> {
+        let mut heard = String::new();
+        let mut octet = [0];
+        while let Ok(1) = self.0.read(&mut octet) {
+            heard.push(char::from(octet[0]));
+            if heard.ends_with(answer) {
+                return Ok(());
+            }
+        }
+        Err(heard)
     }
 }
 
@@ -61,6 +80,9 @@ impl Tested for Redis {
     }
     fn finds_it(&self) {
         self.connect().ask("GET key\r\n", "stored\r\n");
+    }
+    fn exchange(&self) -> (String, &str) {
+        ("PING\r\n".into(), "+PONG")
     }
 }
 
@@ -88,6 +110,9 @@ impl Tested for Nats {
         // "stored" in base64.
         self.connect().ask(&get, "c3RvcmVk");
     }
+    fn exchange(&self) -> (String, &str) {
+        ("PING\r\n".into(), "PONG")
+    }
 }
 
 impl Tested for RabbitMq {
@@ -103,6 +128,9 @@ impl Tested for RabbitMq {
     fn finds_it(&self) {
         find_over_stomp(self.connect());
     }
+    fn exchange(&self) -> (String, &str) {
+        ("SEND\ndestination:/topic/t\nreceipt:2\n\n\0".into(), "receipt-id:2")
+    }
 }
 
 impl Tested for ActiveMq {
@@ -117,6 +145,9 @@ impl Tested for ActiveMq {
     }
     fn finds_it(&self) {
         find_over_stomp(self.connect());
+    }
+    fn exchange(&self) -> (String, &str) {
+        ("SEND\ndestination:/topic/t\nreceipt:2\n\n\0".into(), "receipt-id:2")
     }
 }
 
@@ -135,6 +166,9 @@ impl Tested for Postgres {
     }
     fn finds_it(&self) {
         self.connect().ask(&query("SELECT word FROM t"), "stored");
+    }
+    fn exchange(&self) -> (String, &str) {
+        (query("SELECT 'here'"), "here")
     }
 }
 
@@ -162,50 +196,52 @@ fn find_over_stomp(mut wire: Wire) {
 }
 
 async fn keeps_its_data(mut server: impl Tested) {
+    let port = server.instance().port(0);
     server.store();
-    let ports = (server.instance().port(0), server.instance().port(1));
     server.finds_it();
-    for _ in 0..2 {
-        server.kill().await.unwrap();
-        assert!(TcpStream::connect(("127.0.0.1", ports.0)).is_err());
-        server.start().await.unwrap();
-        server.finds_it();
-        server.restart().await.unwrap();
-        server.finds_it();
-    }
-    assert_eq!(ports, (server.instance().port(0), server.instance().port(1)));
+    server.kill().await.unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    server.start().await.unwrap();
+    assert_eq!(server.instance().port(0), port);
+    server.finds_it();
+    server.restart().await.unwrap();
+    server.finds_it();
 }
 
 async fn is_suspended_and_resumed(mut server: impl Tested) {
     server.store();
-    let mut wire = server.connect();
+    let mut connected = server.connect();
     server.suspend().unwrap();
-    wire.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    wire.0.write_all(b"\n").unwrap();
-    let mut connected = TcpStream::connect(("127.0.0.1", server.instance().port(0))).unwrap();
-    connected.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    connected.write_all(b"PING\r\n").unwrap();
-    let heard = connected.read(&mut [0]).unwrap_err();
-    assert_eq!(heard.kind(), io::ErrorKind::WouldBlock);
+    let mut coming = Wire::to(server.instance().port(0));
+    for wire in [&mut connected, &mut coming] {
+        let (question, answer) = server.exchange();
+        wire.say(&question);
+        wire.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        wire.hears(answer).unwrap_err();
+    }
 
     server.resume().unwrap();
-    server.finds_it();
-    // Suspended ones end, too.
+    connected.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    connected.hears(server.exchange().1).unwrap();
+
     server.suspend().unwrap();
     server.kill().await.unwrap();
     server.start().await.unwrap();
+    server.finds_it();
     server.suspend().unwrap();
     server.stop().await.unwrap();
-    server.start().await.unwrap();
-    server.finds_it();
 }
 
-async fn leaves_nothing(server: impl Tested) {
+async fn leaves_nothing(server: impl Tested + 'static) {
     let traces = Traces::of(server.instance());
     assert!(traces.folder.is_dir());
-    drop(server);
+    let test = tokio::spawn(async move {
+        let _started = server;
+        panic!("as a test may");
+    });
+    assert!(test.await.unwrap_err().is_panic());
     assert!(!traces.folder.exists());
-    assert!(traces.running().is_empty());
+    assert_eq!(traces.running(), []);
 }
 
 /// What must be gone in the end.
@@ -279,11 +315,76 @@ impl Traces {
 async fn a_start_that_fails_shows_the_log() {
     let mut server = Redis::start().await.unwrap();
     server.stop().await.unwrap();
-    std::fs::remove_dir_all(server.instance.folder().join("appendonlydir")).unwrap();
-    std::fs::write(server.instance.folder().join("appendonlydir"), "not a folder").unwrap();
+    fs::remove_dir_all(server.instance.folder().join("appendonlydir")).unwrap();
+    fs::write(server.instance.folder().join("appendonlydir"), "not a folder").unwrap();
     let error = server.start().await.unwrap_err();
     assert!(matches!(error, ServerError::Ended { .. }));
     assert!(error.to_string().contains("appendonlydir"), "{error}");
+}
+
+/// Redis, whose port someone else takes before it starts for the first time.
+struct Unlucky<'a> {
+    taken: &'a OnceLock<TcpListener>,
+}
+
+#[async_trait]
+impl Recipe for Unlucky<'static> {
+    fn name(&self) -> &'static str {
+        RedisRecipe.name()
+    }
+    fn port_count(&self) -> usize {
+        RedisRecipe.port_count()
+    }
+    fn prepare(&self, site: &Site<'_>) -> Result<(), ServerError> {
+        self.taken.get_or_init(|| TcpListener::bind(("127.0.0.1", site.ports[0])).unwrap());
+        Ok(())
+    }
+    fn command(&self, site: &Site<'_>) -> Result<Command, ServerError> {
+        RedisRecipe.command(site)
+    }
+    async fn probe(&self, ports: &[u16]) -> io::Result<()> {
+        RedisRecipe.probe(ports).await
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_port_that_was_taken_is_given_up_for_another() {
+    static TAKEN: OnceLock<TcpListener> = OnceLock::new();
+    let instance = Instance::launch(|| Unlucky { taken: &TAKEN }).await.unwrap();
+    let taken = TAKEN.get().unwrap().local_addr().unwrap().port();
+    assert_ne!(instance.port(0), taken);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_server_that_ended_by_itself_starts_again() {
+    let mut server = Redis::start().await.unwrap();
+    server.connect().say("SHUTDOWN NOSAVE\r\n");
+    let traces = Traces::of(server.instance());
+    let deadline = Instant::now() + PATIENCE;
+    while !traces.running().is_empty() {
+        assert!(Instant::now() < deadline);
+    }
+    server.start().await.unwrap();
+    server.connect().ask("PING\r\n", "+PONG");
+}
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
+async fn postgres_leaves_no_shared_memory() {
+    let server = Postgres::start().await.unwrap();
+    let pid_file = server.instance.folder().join("data/postmaster.pid");
+    let pid_file = fs::read_to_string(pid_file).unwrap();
+    // Key and number.
+    let segment: Vec<_> = pid_file.lines().nth(6).unwrap().split_whitespace().collect();
+    let exists = || {
+        let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        table.lines().any(|line| line.split_whitespace().take(2).eq(segment.iter().copied()))
+    };
+    assert!(exists());
+    drop(server);
+    assert!(!exists());
 }
 
 #[tokio::test]
