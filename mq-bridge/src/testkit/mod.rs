@@ -60,6 +60,7 @@ mod gate;
 mod harness;
 mod load;
 mod node;
+mod proof;
 #[cfg(feature = "servers")]
 mod server_harness;
 #[cfg(feature = "servers")]
@@ -78,6 +79,7 @@ use crate::BrokerError;
 pub use crate::__testkit_suite as suite;
 pub use gate::Gate;
 pub use harness::Harness;
+pub use proof::{proofs, prove};
 #[cfg(feature = "servers")]
 pub use server_harness::ServerHarness;
 
