@@ -56,5 +56,7 @@ pub use store::{
     Marks, MemoryStore, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,
     StoreError, StoredMessage, UnknownMessageKind, Unpublished, UnreadRange,
 };
+#[cfg(feature = "postgres")]
+pub use store::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteOptions, SqliteStore};

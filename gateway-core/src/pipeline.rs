@@ -272,6 +272,9 @@ impl Worker {
                     }
                 }
                 Err(error) => {
+                    // A store that is far away may have stored it all the same: then it stands in
+                    // the outbox.
+                    self.broken |= error.is_retryable();
                     let _ = answer.send(Err(error.into()));
                 }
             }

@@ -4,6 +4,10 @@ mod error;
 mod limits;
 mod memory;
 mod message;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod pack;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 #[cfg(test)]
@@ -23,6 +27,8 @@ pub use message::{
     NewMessage, OutboxId, Page, Position, StoredMessage, UnknownMessageKind, Unpublished,
     UnreadRange,
 };
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
@@ -62,7 +68,8 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     ///
     /// [`StoreError::Refused`] concerns one message and leaves the others alone. Every other error means that nothing
     /// of the batch was stored; [`StoreError::is_retryable`] says whether the same batch may succeed later (a full
-    /// disk, for one).
+    /// disk, for one). Only where a store over a network loses its connection in the middle of a commit nobody knows;
+    /// what was stored then is in the outbox.
     async fn append(&self, batch: Vec<NewMessage>) -> Vec<Result<Appended, StoreError>>;
 
     /// Messages of one conversation, in the order of `seq`; may be fewer than asked for, never none while there are some

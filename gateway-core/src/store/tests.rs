@@ -33,7 +33,8 @@ fn message((to, from, key): Step) -> NewMessage {
 
 /// P3, P4: no gaps, no doubles, one message per key, everything in the outbox once and in order.
 fn appends_are_gapless_and_deduped(store: &Arc<dyn MessageStore>, plan: Vec<Vec<Vec<Step>>>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     runtime.block_on(async {
         let callers = plan.into_iter().map(|batches| {
             let store = Arc::clone(store);
@@ -103,6 +104,17 @@ proptest! {
         let folder = tempfile::TempDir::new().unwrap();
         let store = SqliteStore::open(folder.path().join("store.db")).unwrap();
         let store: Arc<dyn MessageStore> = Arc::new(store);
+        appends_are_gapless_and_deduped(&store, plan);
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    #[ignore = "needs postgresql"]
+    fn concurrent_appends_in_postgres_are_gapless_and_deduped(plan in plans()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let store: Arc<dyn MessageStore> = Arc::new(runtime.block_on(async {
+            PostgresStore::open(postgres::tests::fresh_database().await).await.unwrap()
+        }));
         appends_are_gapless_and_deduped(&store, plan);
     }
 }

@@ -122,7 +122,16 @@ pub(crate) use {holds, same, table};
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __checks_as_tests {
-    ([$checks:path, $harness:expr] $($name:ident)*) => {$(
+    ([$attributes:tt, $checks:path, $harness:expr] $($name:ident)*) => {
+        $($crate::__check_as_test! { $attributes, $checks, $harness, $name })*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __check_as_test {
+    ([$($attribute:tt)*], $checks:path, $harness:expr, $name:ident) => {
+        $($attribute)*
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
         async fn $name() -> Result<(), $crate::testkit::Failure> {
             let mut harness = $harness;
@@ -133,29 +142,45 @@ macro_rules! __checks_as_tests {
             }
             Ok(())
         }
-    )*};
+    };
 }
 
 /// Makes a test of each check of the suite for message stores; the argument makes a [`testkit::Harness`]
 ///
+/// `message_store_tests!(ignore = "needs a server", harness)` marks the tests as ignored.
+///
 /// [`testkit::Harness`]: crate::testkit::Harness
 #[macro_export]
 macro_rules! message_store_tests {
+    (ignore = $needs:literal, $harness:expr) => {
+        $crate::__message_store_checks! {
+            [$crate::__checks_as_tests]
+            [[#[ignore = $needs]], $crate::testkit::message_store_checks, $harness]
+        }
+    };
     ($harness:expr) => {
         $crate::__message_store_checks! {
-            [$crate::__checks_as_tests] [$crate::testkit::message_store_checks, $harness]
+            [$crate::__checks_as_tests] [[], $crate::testkit::message_store_checks, $harness]
         }
     };
 }
 
 /// Makes a test of each check of the suite for directories; the argument makes a [`testkit::Harness`]
 ///
+/// `directory_tests!(ignore = "needs a server", harness)` marks the tests as ignored.
+///
 /// [`testkit::Harness`]: crate::testkit::Harness
 #[macro_export]
 macro_rules! directory_tests {
+    (ignore = $needs:literal, $harness:expr) => {
+        $crate::__directory_checks! {
+            [$crate::__checks_as_tests]
+            [[#[ignore = $needs]], $crate::testkit::directory_checks, $harness]
+        }
+    };
     ($harness:expr) => {
         $crate::__directory_checks! {
-            [$crate::__checks_as_tests] [$crate::testkit::directory_checks, $harness]
+            [$crate::__checks_as_tests] [[], $crate::testkit::directory_checks, $harness]
         }
     };
 }

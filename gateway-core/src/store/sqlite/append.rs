@@ -4,9 +4,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::place;
 use super::query::message_id;
-use super::value::{pack, text, to_sql, unsigned};
+use super::value::{text, to_sql, unsigned};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
+use crate::store::pack::pack;
 use crate::store::{
     Appended, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId, StoreError,
 };

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::place;
-use super::value::{text, to_sql, unpack, unreadable, unsigned};
+use super::value::{text, to_sql, unreadable, unsigned};
 use crate::names::{ConversationId, GroupName, UserName};
 use crate::store::limits::octets_of_stored;
+use crate::store::pack::unpack;
 use crate::store::{
     ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
     Unpublished, UnreadRange,
