@@ -42,7 +42,8 @@ pub(crate) struct Options {
     )]
     pub(crate) broker: BrokerKind,
 
-    /// Message and user store: `sqlite` (a file in the data folder), `memory` (lost at exit) or a URL
+    /// Message and user store: `sqlite` (a file in the data folder), `memory` (lost at exit), or the
+    /// URL of a PostgreSQL database: postgres://
     #[arg(
         long,
         env = "IM_STORE",
@@ -160,10 +161,23 @@ impl FromStr for BrokerKind {
 }
 
 /// What `--store` names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum StoreKind {
     Memory,
     Sqlite,
+    /// By its URL.
+    Postgres(String),
+}
+
+impl fmt::Debug for StoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "Memory",
+            Self::Sqlite => "Sqlite",
+            // The URL may hold a password.
+            Self::Postgres(_) => "Postgres(..)",
+        })
+    }
 }
 
 impl FromStr for StoreKind {
@@ -173,7 +187,10 @@ impl FromStr for StoreKind {
         match text {
             "memory" => Ok(Self::Memory),
             "sqlite" => Ok(Self::Sqlite),
-            other => Err(unknown_backend(other, "memory, sqlite")),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Ok(Self::Postgres(url.to_owned()))
+            }
+            other => Err(unknown_backend(other, "memory, sqlite, postgres://")),
         }
     }
 }
@@ -242,7 +259,9 @@ mod tests {
         let error = "amqp://guest:hunter2@localhost".parse::<BrokerKind>().expect_err("no amqp");
         assert!(error.contains("amqp://") && error.contains("embedded"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
-        let error = "postgres://u:hunter2@h/db".parse::<StoreKind>().expect_err("no postgres");
+        let error = "mysql://u:hunter2@h/db".parse::<StoreKind>().expect_err("no mysql");
         assert!(error.contains("sqlite") && !error.contains("hunter2"), "{error}");
+        let store: StoreKind = "postgres://u:hunter2@h/db".parse().expect("a URL");
+        assert_eq!(format!("{store:?}"), "Postgres(..)");
     }
 }

@@ -10,8 +10,8 @@ use axum::Router;
 use gateway_core::{
     AttemptLimiter, AuthenticatorChain, Clock, Directory, Gateway, GatewayError, JwtAuthenticator,
     JwtOptions, KnownUsers, MemoryDirectory, MemoryStore, MessageStore, NameError,
-    PasswordAuthenticator, PasswordError, PasswordHasher, RestApi, Secret, SqliteStore, StoreError,
-    TokenKey, UserName, websocket,
+    PasswordAuthenticator, PasswordError, PasswordHasher, PostgresStore, RestApi, Secret,
+    SqliteStore, StoreError, TokenKey, UserName, websocket,
 };
 use mq_bridge::{Broker, BrokerError, Embedded, EmbeddedConfig, Memory};
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
@@ -119,10 +119,14 @@ async fn assemble(
     hasher: &PasswordHasher,
     tokens: &JwtAuthenticator,
 ) -> Result<Gateway, StartError> {
-    let (store, directory): (Arc<dyn MessageStore>, Arc<dyn Directory>) = match options.store {
+    let (store, directory): (Arc<dyn MessageStore>, Arc<dyn Directory>) = match &options.store {
         StoreKind::Memory => (Arc::new(MemoryStore::new()), Arc::new(MemoryDirectory::new())),
         StoreKind::Sqlite => {
             let store = Arc::new(SqliteStore::open(data.join("store.db"))?);
+            (store.clone(), store)
+        }
+        StoreKind::Postgres(url) => {
+            let store = Arc::new(PostgresStore::open(url).await?);
             (store.clone(), store)
         }
     };

@@ -53,8 +53,13 @@ fn a_start_that_fails_says_what_to_do() {
     let said = failure(im_server().args(["--broker", "amqp://guest:hunter2@localhost"]));
     assert!(said.contains("amqp://") && said.contains("embedded"), "{said}");
     assert!(!said.contains("hunter2"), "a password is shown: {said}");
-    let said = failure(im_server().args(["--store", "postgres://localhost/im"]));
-    assert!(said.contains("postgres://") && said.contains("sqlite"), "{said}");
+    let said = failure(im_server().args(["--store", "mysql://root:hunter2@localhost/im"]));
+    assert!(said.contains("mysql://") && said.contains("sqlite"), "{said}");
+    assert!(!said.contains("hunter2"), "a password is shown: {said}");
+    let nobody = "postgres://im:hunter2@127.0.0.1:1/chat";
+    let said = failure(im_server().args(free).arg(folder.path()).args(["--store", nobody]));
+    assert!(said.contains("chat at 127.0.0.1:1"), "{said}");
+    assert!(!said.contains("hunter2"), "a password is shown: {said}");
     let said = failure(im_server().args(["--user", "alice"]));
     assert!(said.contains("NAME:PASSWORD"), "{said}");
     let said = failure(im_server().args(free).arg(folder.path()).args(["--user", "a b:secret"]));

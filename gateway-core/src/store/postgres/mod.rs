@@ -16,7 +16,8 @@ use deadpool_postgres::{
     Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts, Transaction,
 };
 use futures::future::BoxFuture;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::NoTls;
+use tokio_postgres::config::{Config, Host};
 
 pub(crate) use self::error::Failure;
 use super::{
@@ -77,11 +78,11 @@ impl PostgresOptions {
     ///
     /// Dropped before it is ready the tables may or may not have been made; opening again goes on from there.
     pub async fn open(self) -> Result<PostgresStore, StoreError> {
-        let config: Config = self.url.parse().map_err(|error: tokio_postgres::Error| {
+        let mut config: Config = self.url.parse().map_err(|error: tokio_postgres::Error| {
             // The text of the URL, which may hold a password, is not in it.
             StoreError::Unusable(format!("not a PostgreSQL URL: {error}"))
         })?;
-        let mut config = config;
+        let place = place_of(&config);
         config.connect_timeout(CONNECT_TIMEOUT).application_name("im-gateway");
         let recycling_method = RecyclingMethod::Fast;
         let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
@@ -95,7 +96,10 @@ impl PostgresOptions {
             })
             .build()
             .map_err(|error| StoreError::Unusable(error.to_string()))?;
-        let epoch = prepare(&pool, &self.clock).await?;
+        let epoch = prepare(&pool, &self.clock).await.map_err(|failure| match failure.into() {
+            StoreError::Unavailable(text) => StoreError::Unavailable(format!("{place}: {text}")),
+            error => error,
+        })?;
         Ok(PostgresStore { options: self, pool, epoch })
     }
 }
@@ -107,6 +111,21 @@ impl fmt::Debug for PostgresOptions {
             .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
+}
+
+/// Which database it is and where, without credentials
+fn place_of(config: &Config) -> String {
+    let ports = config.get_ports();
+    let places = config.get_hosts().iter().enumerate().map(|(index, host)| {
+        let port = ports.get(index).or(ports.first()).unwrap_or(&5432);
+        match host {
+            Host::Tcp(host) => format!("{host}:{port}"),
+            Host::Unix(folder) => folder.display().to_string(),
+        }
+    });
+    let places: Vec<_> = places.collect();
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    format!("database {database} at {}", places.join(", "))
 }
 
 async fn prepare(pool: &Pool, clock: &Clock) -> Result<Epoch, Failure> {
