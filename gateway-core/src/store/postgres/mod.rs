@@ -117,14 +117,14 @@ impl fmt::Debug for PostgresOptions {
 fn place_of(config: &Config) -> String {
     let ports = config.get_ports();
     let places = config.get_hosts().iter().enumerate().map(|(index, host)| {
-        let port = ports.get(index).or(ports.first()).unwrap_or(&5432);
+        let port = ports.get(index).or_else(|| ports.first()).unwrap_or(&5432);
         match host {
             Host::Tcp(host) => format!("{host}:{port}"),
             Host::Unix(folder) => folder.display().to_string(),
         }
     });
     let places: Vec<_> = places.collect();
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    let database = config.get_dbname().or_else(|| config.get_user()).unwrap_or_default();
     format!("database {database} at {}", places.join(", "))
 }
 
