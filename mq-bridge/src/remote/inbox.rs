@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
@@ -50,6 +50,8 @@ pub(crate) struct Inbox<H> {
     pub(super) attached: AsyncMutex<Option<u64>>,
     stopping: AtomicBool,
     gone: AtomicBool,
+    /// Calls whose dead letters are on their way.
+    burying: AtomicUsize,
     counters: Arc<Counters>,
 }
 
@@ -124,6 +126,7 @@ impl<H> Inbox<H> {
             attached: AsyncMutex::default(),
             stopping: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            burying: AtomicUsize::new(0),
             counters,
         }
     }
@@ -262,6 +265,23 @@ impl<H> Inbox<H> {
         !self.stopping.swap(true, Relaxed)
     }
 
+    /// Dead letters are on their way, until what this gives is dropped.
+    pub(super) fn bury(self: &Arc<Self>) -> Burial<H> {
+        self.burying.fetch_add(1, Relaxed);
+        Burial(Arc::clone(self))
+    }
+
+    /// Waits until no dead letters are on their way.
+    pub(super) async fn buried(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.burying.load(Relaxed) == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// The link has nothing to do with it any more.
     pub(super) fn is_gone(&self) {
         self.gone.store(true, Relaxed);
@@ -358,6 +378,16 @@ impl<H> Inbox<H> {
             waker.wake();
         }
         settled
+    }
+}
+
+/// Dead letters of an inbox that are on their way.
+pub(super) struct Burial<H>(Arc<Inbox<H>>);
+
+impl<H> Drop for Burial<H> {
+    fn drop(&mut self) {
+        self.0.burying.fetch_sub(1, Relaxed);
+        self.0.changed.notify_waiters();
     }
 }
 

@@ -87,7 +87,12 @@ async fn stop<D: Driver>(shared: Arc<Shared<D>>, inbox: Arc<Inbox<HandleOf<D>>>)
     let mut attached = inbox.attached.lock().await;
     if let Ok(Current { epoch, link }) = shared.current()
         && *attached == Some(epoch)
-        && let Err(error) = guarded(&*link, link.stop(&inbox)).await
+        && let Err(error) = guarded(&*link, async {
+            // Settled while the link still knows the consumer.
+            inbox.buried().await;
+            link.stop(&inbox).await
+        })
+        .await
         && !matches!(error, BrokerError::Disconnected { .. })
     {
         tracing::warn!(source = %inbox.source, %error, "could not end a consumer in order");
@@ -168,6 +173,7 @@ impl<D: Driver> Shared<D> {
             .collect();
         let (confirmer, confirm) = Confirm::pair();
         let (shared, inbox) = (Arc::clone(self), Arc::clone(inbox));
+        let burial = inbox.bury();
         self.spawn(async move {
             let mut failure = None;
             let mut settled = Vec::new();
@@ -185,6 +191,7 @@ impl<D: Driver> Shared<D> {
                 settled.push(confirm);
             }
             let outcome = Confirm::all(settled).await;
+            drop(burial);
             confirmer.complete(failure.map_or(outcome, Err));
         });
         confirm

@@ -252,3 +252,23 @@ async fn a_node_has_three_connections_and_leaves_nothing_behind() {
     keys.sort();
     assert_eq!(keys, ["{mq}:log", "{mq}:version"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn what_was_refused_before_its_consumer_went_is_a_dead_letter_and_nothing_else() {
+    let server = start().await;
+    let broker = open(&server.url()).await;
+    let (queue, dead) = (Source::queue("q"), Source::queue("dead"));
+    broker.declare(&Declaration::queue("q").with_dead_letter("dead")).await.unwrap();
+    for round in 1..=20 {
+        send(&broker, "q", &["x"]).await;
+        let mut consumer = consume(&broker, queue.clone(), 1).await;
+        let taken = take(&mut consumer, 1).await;
+        assert!(!taken[0].redelivered, "{round} came again");
+        drop(consumer.acker().nack(&tags(&taken), Nack::DeadLetter));
+        drop(consumer);
+        until("it is dead", || async { depth(&broker, &dead).await >= round }).await;
+        until("it is gone", || async { depth(&broker, &queue).await == 0 }).await;
+        assert_eq!(depth(&broker, &dead).await, round);
+    }
+}
