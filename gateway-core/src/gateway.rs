@@ -327,28 +327,13 @@ impl Inner {
                 _ => self.submit_signal(conversation, request).await,
             };
         }
-        let target = match &request.destination {
-            Destination::Queue(name) => {
-                let queue = address::queue(name);
-                declare_queue(self, &queue).await?;
-                Target::queue(queue)
-            }
-            Destination::Topic(name) => Target::topic(address::topic(name)),
-            Destination::ReplyQueue(id) => Target::topic(address::reply(id)),
-            Destination::UserDestination(user, to) => {
-                Target::topic(address::user_destination(user, to))
-            }
-            Destination::OwnUserDestination(to) => {
-                Target::topic(address::user_destination(&request.from, to))
-            }
-            _ => {
-                return Err(GatewayError::Invalid {
-                    name: "destination",
-                    problem: "takes no SEND",
-                });
-            }
-        };
-        let message = self.transient(&request);
+        let SendRequest { from, destination, headers, body, .. } = request;
+        let target = target_of(&from, &destination)?;
+        if let Target::Queue(name) = &target {
+            declare_queue(self, name).await?;
+        }
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let message = self.transient(&from, &shown(&destination), headers, body);
         Ok(self.publish(vec![target], message).boxed())
     }
 
@@ -396,10 +381,9 @@ impl Inner {
             up_to = Some(if marker == Marker::Read { marks.read } else { marks.delivered });
         }
         let people = self.directory.participants(&conversation).await?;
-        let message_id = MessageId::generate().to_string();
         let stamp = Stamp {
             destination: &request.destination.to_string(),
-            message_id: &message_id,
+            message_id: MessageId::generate(),
             from: Some(request.from.as_str()),
             timestamp: self.clock.now_millis(),
         };
@@ -408,22 +392,21 @@ impl Inner {
         Ok(self.publish(targets, message).boxed())
     }
 
-    /// The message of a SEND that belongs to no conversation.
-    fn transient(&self, request: &SendRequest) -> Message {
-        let destination = match &request.destination {
-            Destination::UserDestination(_, to) => {
-                Destination::OwnUserDestination(to.clone()).to_string()
-            }
-            other => other.to_string(),
-        };
+    /// The message of a SEND that belongs to no conversation. Its receivers see `destination`.
+    pub(crate) fn transient<N: AsRef<str>, V: AsRef<str>>(
+        &self,
+        from: &UserName,
+        destination: &str,
+        headers: impl Iterator<Item = (N, V)>,
+        body: Bytes,
+    ) -> Message {
         let stamp = Stamp {
-            destination: &destination,
-            message_id: &MessageId::generate().to_string(),
-            from: Some(request.from.as_str()),
+            destination,
+            message_id: MessageId::generate(),
+            from: Some(from.as_str()),
             timestamp: self.clock.now_millis(),
         };
-        let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        outgoing::from_send(&stamp, headers, request.body.clone())
+        outgoing::from_send(&stamp, headers, body)
     }
 
     fn publish(
@@ -504,6 +487,36 @@ impl Inner {
         let message = outgoing::presence(user, presence, self.clock.now_millis());
         // Nobody waits for it: whoever subscribes later is told the state then.
         drop(self.broker.publish(Publish::to_topic(address::presence(user), message)));
+    }
+}
+
+/// Where a SEND that belongs to no conversation goes.
+pub(crate) fn target_of(
+    from: &UserName,
+    destination: &Destination,
+) -> Result<Target, GatewayError> {
+    Ok(match destination {
+        Destination::Queue(name) => Target::queue(address::queue(name)),
+        Destination::Topic(name) => Target::topic(address::topic(name)),
+        Destination::ReplyQueue(id) => Target::topic(address::reply(id)),
+        Destination::UserDestination(user, to) => {
+            Target::topic(address::user_destination(user, to))
+        }
+        Destination::OwnUserDestination(to) => Target::topic(address::user_destination(from, to)),
+        _ => {
+            let problem = "takes no SEND";
+            return Err(GatewayError::Invalid { name: "destination", problem });
+        }
+    })
+}
+
+/// The destination that the receivers of a SEND see: for a user destination, their own name of it.
+pub(crate) fn shown(destination: &Destination) -> String {
+    match destination {
+        Destination::UserDestination(_, to) => {
+            Destination::OwnUserDestination(to.clone()).to_string()
+        }
+        other => other.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use mq_bridge::{Headers, Message};
+use mq_bridge::{Headers, HeadersBuilder, Message};
 use stomp_codec::{Command, Frame, SharedMessage};
 
 use crate::destination::Destination;
@@ -48,10 +48,10 @@ const NOT_RELAYED: [&str; 23] = [
 ];
 
 /// What the gateway says of a message; a sender cannot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Stamp<'a> {
     pub(crate) destination: &'a str,
-    pub(crate) message_id: &'a str,
+    pub(crate) message_id: MessageId,
     pub(crate) from: Option<&'a str>,
     pub(crate) timestamp: u64,
 }
@@ -62,24 +62,22 @@ pub(crate) fn is_relayed(name: &str) -> bool {
 }
 
 /// The message of a SEND to a queue, a topic or a user destination: the server's own headers
-/// first, so that a reader that takes the first entry cannot be fooled (MSG-09), then the
-/// sender's.
-pub(crate) fn from_send<'a>(
+/// first, so that a reader that takes the first entry cannot be fooled (MSG-09), then those of the sender's
+/// that travel, each name once.
+pub(crate) fn from_send<N: AsRef<str>, V: AsRef<str>>(
     stamp: &Stamp<'_>,
-    headers: impl Iterator<Item = (&'a str, &'a str)>,
+    headers: impl Iterator<Item = (N, V)>,
     body: Bytes,
 ) -> Message {
-    let mut all = Headers::builder();
-    all.push("destination", stamp.destination);
-    all.push("message-id", stamp.message_id);
-    if let Some(from) = stamp.from {
-        all.push("from", from);
-    }
-    all.push("timestamp", stamp.timestamp.to_string());
+    let mut all = Headers::builder_with_capacity(256);
+    stamp.put(&mut all);
     let mut expires = None;
     for (name, value) in headers {
-        all.push(name, value);
-        expires = expires.or_else(|| expiry(std::iter::once((name, value))));
+        let (name, value) = (name.as_ref(), value.as_ref());
+        if is_relayed(name) && name != "idempotency-key" && !all.contains(name) {
+            all.push(name, value);
+            expires = expires.or_else(|| expiry(std::iter::once((name, value))));
+        }
     }
     let message = Message::new(body).with_headers(all.build());
     match expires {
@@ -88,16 +86,41 @@ pub(crate) fn from_send<'a>(
     }
 }
 
+impl Stamp<'_> {
+    fn put(&self, all: &mut HeadersBuilder) {
+        all.push("destination", self.destination);
+        all.push("message-id", self.message_id.encode(&mut [0; 32]));
+        if let Some(from) = self.from {
+            all.push("from", from);
+        }
+        all.push("timestamp", decimal(self.timestamp, &mut [0; 20]));
+    }
+}
+
+/// The number as digits.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut start = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        start -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.get(start..).unwrap_or_default()
+}
+
 /// The message of a conversation, as it goes to the inboxes and the live timeline, and as it is
 /// replayed from the store.
 pub(crate) fn from_stored(stored: &StoredMessage) -> Message {
-    let mut all = Headers::builder();
+    let mut all = Headers::builder_with_capacity(384);
     all.push("destination", destination_of(stored));
-    all.push("message-id", stored.message_id.to_string());
+    all.push("message-id", stored.message_id.encode(&mut [0; 32]));
     all.push("from", stored.sender.as_str());
     all.push("conversation", stored.conversation.as_str());
-    all.push("seq", stored.seq.to_string());
-    all.push("timestamp", stored.timestamp.to_string());
+    all.push("seq", decimal(stored.seq, &mut [0; 20]));
+    all.push("timestamp", decimal(stored.timestamp, &mut [0; 20]));
     all.push("kind", stored.kind.as_str());
     if let Some(key) = &stored.idempotency_key {
         all.push("idempotency-key", key);
@@ -130,14 +153,11 @@ pub(crate) fn signal(
     device: Option<&DeviceName>,
 ) -> Message {
     let mut all = Headers::builder();
-    all.push("destination", stamp.destination);
-    all.push("message-id", stamp.message_id);
-    all.push("from", stamp.from.unwrap_or_default());
+    stamp.put(&mut all);
     all.push("conversation", conversation.as_str());
-    all.push("timestamp", stamp.timestamp.to_string());
     all.push("kind", kind);
     if let Some(up_to) = up_to {
-        all.push("up-to", up_to.to_string());
+        all.push("up-to", decimal(up_to, &mut [0; 20]));
     }
     if let Some(device) = device {
         all.push(SENDER_DEVICE, device.as_str());
@@ -149,7 +169,7 @@ pub(crate) fn signal(
 pub(crate) fn presence(user: &UserName, presence: Presence, now: u64) -> Message {
     let mut all = Headers::builder();
     all.push("destination", Destination::Presence(user.clone()).to_string());
-    all.push("message-id", MessageId::generate().to_string());
+    all.push("message-id", MessageId::generate().encode(&mut [0; 32]));
     all.push("from", user.as_str());
     all.push("timestamp", now.to_string());
     all.push("kind", "presence");
@@ -236,4 +256,16 @@ pub(crate) fn frame_of(message: &Message) -> Option<SharedMessage> {
         }
     }
     SharedMessage::new(frame.with_body(message.body.clone())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_with_all_its_digits() {
+        for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+        }
+    }
 }

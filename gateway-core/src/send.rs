@@ -90,12 +90,7 @@ impl SendRequest {
     ///
     /// [`GatewayError::Invalid`] unless it has 1 to [`MAX_KEY_OCTETS`](crate::MAX_KEY_OCTETS) octets.
     pub fn with_idempotency_key(mut self, key: &str) -> Result<Self, GatewayError> {
-        if key.is_empty() || key.len() > MAX_KEY_OCTETS {
-            return Err(GatewayError::Invalid {
-                name: "idempotency-key",
-                problem: "must have 1 to 128 octets",
-            });
-        }
+        check_key(key)?;
         self.idempotency_key = Some(key.to_owned());
         Ok(self)
     }
@@ -152,4 +147,15 @@ impl SendRequest {
         }
         Ok(self)
     }
+}
+
+/// Whether a sender's key is one.
+pub(crate) const fn check_key(key: &str) -> Result<(), GatewayError> {
+    if key.is_empty() || key.len() > MAX_KEY_OCTETS {
+        return Err(GatewayError::Invalid {
+            name: "idempotency-key",
+            problem: "must have 1 to 128 octets",
+        });
+    }
+    Ok(())
 }

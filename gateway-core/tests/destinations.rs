@@ -47,6 +47,34 @@ async fn consumers_of_a_queue_share_its_messages_and_get_back_what_was_not_ackno
     assert_eq!(depth, 0, "ACK in mode `client` is cumulative");
 }
 
+/// A session that has sent to a queue before makes it again where somebody has deleted it.
+#[tokio::test]
+async fn a_queue_that_was_deleted_meanwhile_is_made_again() {
+    let gateway = open_gateway().await;
+    let alice = connect(&gateway, "alice").await;
+    send(&alice, "/queue/work", "gone").await;
+    gateway.broker().delete(&Source::queue("queue.work")).await.unwrap();
+    send(&alice, "/queue/work", "kept").await;
+    let depth = gateway.broker().stats(&Source::queue("queue.work")).await.unwrap().depth;
+    assert_eq!(depth, 1);
+}
+
+/// SND-12: each header travels once, and what the server says comes first.
+#[tokio::test]
+async fn what_a_sender_may_not_say_does_not_travel() {
+    let gateway = open_gateway().await;
+    let (alice, bob) = (connect(&gateway, "alice").await, connect(&gateway, "bob").await);
+    let (mut topic, _) = bob.subscribe("/topic/t").confirmed().await.unwrap();
+    let request = alice.send("/topic/t", "x").header("from", "mallory").header("x-a", "1");
+    let request = request.header("x-a", "2").header("idempotency-key", "k").header("im.x", "y");
+    request.confirmed().await.unwrap();
+    let message = topic.recv().await.unwrap();
+    let names: Vec<_> = message.frame().headers().map(|(name, _)| name.into_owned()).collect();
+    assert_eq!((header(&message, "from"), header(&message, "x-a")), ("alice".into(), "1".into()));
+    assert_eq!(names.iter().filter(|name| *name == "x-a").count(), 1);
+    assert!(!names.iter().any(|name| name == "idempotency-key" || name.starts_with("im.")));
+}
+
 /// SUB-14: with `auto` a message counts as delivered once it was written.
 #[tokio::test]
 async fn auto_consumes_what_was_written() {

@@ -31,6 +31,11 @@ impl Headers {
         HeadersBuilder::default()
     }
 
+    /// Starts a block that has room for so many octets.
+    pub fn builder_with_capacity(octets: usize) -> HeadersBuilder {
+        HeadersBuilder { block: BytesMut::with_capacity(octets) }
+    }
+
     /// Takes a block that [`as_bytes`](Self::as_bytes) gave earlier.
     ///
     /// # Errors
@@ -157,6 +162,12 @@ impl HeadersBuilder {
         self.block.put_slice(value);
     }
 
+    /// Whether a pair of this name was appended.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        HeadersIter { rest: &self.block }.any(|(candidate, _)| candidate == name)
+    }
+
     /// The finished headers.
     #[must_use]
     pub fn build(self) -> Headers {
@@ -209,6 +220,15 @@ mod tests {
             [("a", &b"1"[..]), ("b", &b"2"[..]), ("a", &b"3"[..])]
         );
         assert_eq!(headers.with("c", "4").get_str("c"), Some("4"));
+    }
+
+    #[test]
+    fn a_builder_knows_what_it_has() {
+        let mut builder = Headers::builder_with_capacity(8);
+        builder.push("a", "b");
+        builder.push("c", "");
+        assert!(builder.contains("a") && builder.contains("c") && !builder.contains("b"));
+        assert_eq!(builder.build(), [("a", "b"), ("c", "")].into_iter().collect());
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod deliver;
 mod input;
 mod reply;
 mod run;
+mod send;
 mod subscribe;
 mod timeline;
 

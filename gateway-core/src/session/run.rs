@@ -10,7 +10,7 @@ use mq_bridge::{Acker, Confirm, Nack};
 use stomp_codec::server::{
     Accepted, AckMode, Action as Step, ErrorReply, Event, ReceiptToken, SubscriptionId,
 };
-use stomp_codec::{ByteStr, view};
+use stomp_codec::view;
 use stomp_ws::{CloseCode, EventOrRoom, ServerConnection, Transport};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::deliver::Settlement;
 use super::input::{Input, InputHandle, KeyedInput, keyed};
 use super::reply::failure;
+use super::send::{Outcome, Route, check_send};
 use super::subscribe::{self, Kind, Opened};
 use crate::auth::{AuthError, Credentials};
 use crate::authorizer::Action;
@@ -26,7 +27,7 @@ use crate::destination::Destination;
 use crate::error::GatewayError;
 use crate::gateway::{Gateway, Inner};
 use crate::names::{DeviceName, UserName};
-use crate::send::{SendRequest, Sent};
+use crate::send::Sent;
 use crate::sessions::SessionEntry;
 
 /// No further message is taken for a client while more octets than this wait to be written to it: as many as
@@ -54,6 +55,7 @@ pub(crate) async fn run(gateway: Gateway, transport: Transport, address: Option<
         pending: FuturesUnordered::new(),
         written: Vec::new(),
         replies: HashMap::new(),
+        route: None,
     };
     session.serve().await;
 }
@@ -106,7 +108,9 @@ pub(super) struct Session {
     /// Deliveries of `auto` subscriptions that count as delivered once everything is written.
     pub(super) written: Vec<(u64, u64)>,
     /// The random names of this session's reply targets, by the client's name of them.
-    replies: HashMap<String, String>,
+    pub(super) replies: HashMap<String, String>,
+    /// Where the last SEND went.
+    pub(super) route: Option<Route>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "matched at once, not kept")]
@@ -197,7 +201,8 @@ impl Session {
         match event {
             Event::Connect { connect, .. } => self.on_connect(&connect).await,
             Event::Send { send, receipt } => match self.on_send(&send).await {
-                Ok(outcome) => self.wait_for(receipt, outcome),
+                Ok(Outcome::Done(sent)) => self.on_done(Done { receipt, outcome: Ok(sent) }),
+                Ok(Outcome::Waiting(outcome)) => self.wait_for(receipt, outcome),
                 Err(error) => self.fail(&error, receipt),
             },
             Event::Staged { send, receipt } => {
@@ -270,54 +275,6 @@ impl Session {
         }
     }
 
-    /// Hands a SEND in. What comes back is its outcome.
-    async fn on_send(
-        &mut self,
-        send: &view::Send,
-    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
-        let who = self.who()?;
-        let destination = check_send(&self.inner, &who.user, send).await?;
-        let mut request = SendRequest::new(who.user.clone(), destination, send.body().clone())
-            .with_device(who.device.clone());
-        if request.destination.conversation(&who.user).is_some()
-            && let Some(kind) = send.header("kind")
-        {
-            request = request.with_kind(&kind, send.header("up-to").as_deref())?;
-        }
-        for (name, value) in send.frame().headers() {
-            if name == "reply-to" {
-                let target = self.reply_target(&value).await?;
-                request = request.with_header(&name, target.as_deref().unwrap_or(&value))?;
-            } else {
-                request = request.with_header(&name, &value)?;
-            }
-        }
-        self.inner.submit(request).await
-    }
-
-    /// The name under which others reach this session's `/temp-queue/NAME`; `None` for a `reply-to`
-    /// that is something else.
-    async fn reply_target(&mut self, reply_to: &str) -> Result<Option<String>, GatewayError> {
-        let Ok(Destination::TempQueue(name)) = Destination::parse(reply_to) else {
-            return Ok(None);
-        };
-        if !self.replies.contains_key(&name) {
-            let id = Uuid::new_v4().simple().to_string();
-            let opened = subscribe::open_reply(&self.inner, &id).await?;
-            let subscription = self
-                .connection
-                .session()
-                .open_subscription(&ByteStr::from(reply_to.to_owned()), AckMode::Auto)
-                .map_err(|_| GatewayError::Invalid {
-                    name: "reply-to",
-                    problem: "a subscription has this name, or there are too many subscriptions",
-                })?;
-            self.add(subscription, AckMode::Auto, opened);
-            self.replies.insert(name.clone(), id);
-        }
-        Ok(self.replies.get(&name).map(|id| Destination::ReplyQueue(id.clone()).to_string()))
-    }
-
     async fn on_subscribe(
         &mut self,
         id: SubscriptionId,
@@ -343,7 +300,7 @@ impl Session {
         Ok(headers)
     }
 
-    fn add(&mut self, id: SubscriptionId, ack: AckMode, opened: Opened) {
+    pub(super) fn add(&mut self, id: SubscriptionId, ack: AckMode, opened: Opened) {
         let key = self.next_key;
         self.next_key += 1;
         // Twice the prefetch: signals take what deliveries leave, and never their places; and a part
@@ -389,7 +346,8 @@ impl Session {
         for action in actions {
             match action {
                 Step::Send(send) => match self.on_send(&send).await {
-                    Ok(outcome) => sends.push(outcome),
+                    Ok(Outcome::Done(_)) => {}
+                    Ok(Outcome::Waiting(outcome)) => sends.push(outcome),
                     Err(error) => return self.fail(&error, receipt),
                 },
                 Step::Ack { tokens } => settle.extend(self.by_acker(&tokens, None)),
@@ -434,7 +392,7 @@ impl Session {
         }
     }
 
-    fn who(&self) -> Result<Arc<Who>, GatewayError> {
+    pub(super) fn who(&self) -> Result<Arc<Who>, GatewayError> {
         // The protocol gives no frame before CONNECT was accepted.
         self.who.clone().ok_or(GatewayError::Overloaded)
     }
@@ -510,15 +468,4 @@ async fn sign_in(
         }
     };
     Ok((principal.user, device, principal.expires))
-}
-
-/// Parses and authorizes a SEND.
-async fn check_send(
-    inner: &Inner,
-    user: &UserName,
-    send: &view::Send,
-) -> Result<Destination, GatewayError> {
-    let destination = Destination::parse(&send.destination().unwrap_or_default())?;
-    inner.authorize(user, Action::Send, &destination).await?;
-    Ok(destination)
 }

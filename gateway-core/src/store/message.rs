@@ -1,9 +1,11 @@
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::names::{ConversationId, DeviceName, UserName};
 
@@ -14,10 +16,32 @@ use crate::names::{ConversationId, DeviceName, UserName};
 pub struct MessageId(Uuid);
 
 impl MessageId {
-    /// A new id
+    /// A new id: a UUID of version 7
+    ///
+    /// The system is asked for randomness once per process: behind the time stand 36 bits that count up from a random
+    /// number, and 38 random bits that tell this process from others.
     #[must_use]
     pub fn generate() -> Self {
-        Self(Uuid::now_v7())
+        static PROCESS: OnceLock<(AtomicU64, u64)> = OnceLock::new();
+        let (counter, process) = PROCESS.get_or_init(|| {
+            let (start, process) = Uuid::new_v4().as_u64_pair();
+            (AtomicU64::new(start), process & ((1 << 38) - 1))
+        });
+        let count = counter.fetch_add(1, Ordering::Relaxed);
+        // The version stands before the first 12 bits, the variant before the last 62.
+        let first = (count >> 24) as u16 & 0xfff;
+        let last = (count & 0xff_ffff) << 38 | process;
+        let mut random = [0; 10];
+        let (high, low) = random.split_at_mut(2);
+        high.copy_from_slice(&first.to_be_bytes());
+        low.copy_from_slice(&last.to_be_bytes());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Builder::from_unix_timestamp_millis(now.as_millis() as u64, &random).into_uuid())
+    }
+
+    /// The id as text, in a buffer of the caller's
+    pub(crate) fn encode(self, buffer: &mut [u8; 32]) -> &str {
+        self.0.as_simple().encode_lower(buffer)
     }
 
     /// The id as 16 octets, for storing

@@ -172,3 +172,20 @@ async fn a_memory_store_refuses_rather_than_forget_its_outbox() {
     store.mark_published(&[outbox[0].id]).await.unwrap();
     assert!(store.append(vec![long("alice", 1000).with_targets(["t"])]).await[0].is_ok());
 }
+
+#[test]
+fn message_ids_grow_and_none_is_given_twice() {
+    let ids = std::thread::scope(|scope| {
+        let many = || (0..10_000).map(|_| MessageId::generate()).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(many)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    for of_thread in &ids {
+        assert!(of_thread.is_sorted(), "in the order in which they were made");
+    }
+    let mut all: Vec<_> = ids.concat();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 40_000);
+    assert_eq!(all[0].to_octets()[6] >> 4, 7, "the version");
+}
