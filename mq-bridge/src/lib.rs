@@ -83,6 +83,8 @@ mod memory;
 mod message;
 mod pattern;
 mod pattern_map;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "remote")]
@@ -110,6 +112,8 @@ pub use memory::{Memory, MemoryConfig};
 pub use message::{Message, Publish, Target};
 pub use pattern::{MAX_NAME, pattern_matches, validate_name, validate_pattern, validate_topic};
 pub use pattern_map::PatternMap;
+#[cfg(feature = "rabbitmq")]
+pub use rabbitmq::{QueueType, RabbitMq, RabbitMqConfig};
 #[cfg(feature = "remote")]
 pub use remote::RemoteOptions;
 pub use source::{Overflow, Source, SubscribeOptions};

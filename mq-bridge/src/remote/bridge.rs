@@ -245,7 +245,14 @@ impl<D: Driver> Bridge<D> {
     }
 
     pub(crate) fn health(&self) -> Health {
-        lock(&self.shared.health).clone()
+        let health = lock(&self.shared.health).clone();
+        if health.is_up()
+            && let Ok(current) = self.shared.current()
+            && let Some(reason) = current.link.trouble()
+        {
+            return Health::Degraded { reason };
+        }
+        health
     }
 
     pub(crate) fn metrics(&self) -> Metrics {

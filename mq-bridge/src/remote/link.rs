@@ -50,6 +50,11 @@ pub(crate) trait Link: Send + Sync + 'static {
     /// Resolves with the reason as soon as the link cannot be used any more.
     async fn lost(&self) -> Arc<str>;
 
+    /// Why the broker takes nothing at the moment, where it says so while the link lives on.
+    fn trouble(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Writes publishes, in order, and returns when there is room for more: not when they are
     /// confirmed. Each is [completed](super::Pending::complete) when the broker has confirmed or
     /// refused all of it.

@@ -1,0 +1,360 @@
+//! Consumers of queues and durable subscriptions, many on one channel.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use futures::future::{join_all, try_join_all};
+use futures::{FutureExt, StreamExt, poll};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    ChannelFlowOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Connection, Consumer};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::task::JoinHandle;
+
+use crate::local::lock;
+use crate::remote::{Inbox, Incoming, Settlement, Verdict};
+use crate::{BrokerError, EndReason, Source, Target};
+
+use super::admin::Admin;
+use super::failure::Lost;
+use super::ledger::{Frame, Ledger};
+use super::names::Names;
+use super::patterns::Patterns;
+use super::wire::{self, Decoded};
+
+/// The most channels that consumers share. The broker has a process for each.
+const LANES: usize = 32;
+/// The most deliveries that are handed over at once.
+const BATCH: usize = 256;
+
+/// Names a delivery among those of its channel.
+pub(super) type Tag = u64;
+
+/// The consuming side of a link.
+pub(super) struct Consumers {
+    connection: Arc<Connection>,
+    names: Arc<Names>,
+    patterns: Arc<Patterns>,
+    admin: Arc<Admin>,
+    lost: Lost,
+    lanes: AsyncMutex<Vec<Arc<Lane>>>,
+    /// By the number of their inbox.
+    entries: Mutex<HashMap<u64, Arc<Entry>>>,
+}
+
+/// A channel with its consumers.
+struct Lane {
+    channel: Channel,
+    /// Held while frames are queued that settle, so that they are in the order of the ledger.
+    ledger: AsyncMutex<Ledger>,
+    /// The prefetch that is set for the next consumer, held until it is there.
+    prefetch: AsyncMutex<Option<u16>>,
+    consumers: AtomicUsize,
+}
+
+/// A consumer.
+struct Entry {
+    inbox: Arc<Inbox<Tag>>,
+    lane: Arc<Lane>,
+    name: ShortString,
+    /// What the broker has delivered and nobody has settled.
+    open: Mutex<BTreeSet<Tag>>,
+    /// Whether this side has ended it.
+    cancelled: AtomicBool,
+    /// What moves deliveries to the inbox; taken once everything is given back.
+    pump: AsyncMutex<Option<JoinHandle<()>>>,
+}
+
+impl Consumers {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        names: Arc<Names>,
+        patterns: Arc<Patterns>,
+        admin: Arc<Admin>,
+        lost: Lost,
+    ) -> Self {
+        Self {
+            connection,
+            names,
+            patterns,
+            admin,
+            lost,
+            lanes: AsyncMutex::default(),
+            entries: Mutex::default(),
+        }
+    }
+
+    /// Starts to deliver to an inbox from a queue that exists.
+    pub(super) async fn start(
+        &self,
+        inbox: &Arc<Inbox<Tag>>,
+        queue: ShortString,
+    ) -> Result<(), BrokerError> {
+        let epoch = inbox.epoch();
+        let lane = self.lane().await?;
+        let name = ShortString::from(format!("mq-{}", inbox.id));
+        // 0 means without a limit.
+        let prefetch = u16::try_from(inbox.options.prefetch_messages).unwrap_or(u16::MAX).max(1);
+        let consumer = lane.consume(queue, name.clone(), prefetch).await;
+        let mut consumer = match consumer {
+            Ok(consumer) => consumer,
+            Err(error) => {
+                // Others lose their channel with it.
+                lane.consumers.fetch_sub(1, Relaxed);
+                return Err(self.lost.fail(&error));
+            }
+        };
+        let entry = Arc::new(Entry {
+            inbox: Arc::clone(inbox),
+            lane,
+            name,
+            open: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+            pump: AsyncMutex::new(None),
+        });
+        // What waits there already is with the inbox when this returns.
+        entry.lane.sync().await.map_err(|error| self.lost.fail(&error))?;
+        let pump = Pump {
+            entry: Arc::clone(&entry),
+            epoch,
+            names: Arc::clone(&self.names),
+            patterns: Arc::clone(&self.patterns),
+            admin: Arc::clone(&self.admin),
+            lost: self.lost.clone(),
+        };
+        let mut first = Vec::new();
+        while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
+            first.push(delivery);
+        }
+        pump.push(first);
+        *entry.pump.lock().await = Some(tokio::spawn(pump.run(consumer)));
+        lock(&self.entries).insert(inbox.id, entry);
+        Ok(())
+    }
+
+    /// The channel with the fewest consumers; a new one while there are few.
+    async fn lane(&self) -> Result<Arc<Lane>, BrokerError> {
+        let mut lanes = self.lanes.lock().await;
+        let least = lanes.iter().min_by_key(|lane| lane.consumers.load(Relaxed));
+        if let Some(lane) = least
+            && (lanes.len() >= LANES || lane.consumers.load(Relaxed) == 0)
+        {
+            lane.consumers.fetch_add(1, Relaxed);
+            return Ok(Arc::clone(lane));
+        }
+        let made = self.connection.create_channel().await;
+        let channel = made.map_err(|error| self.lost.check(&error))?;
+        let lane = Arc::new(Lane {
+            channel,
+            ledger: AsyncMutex::default(),
+            prefetch: AsyncMutex::default(),
+            consumers: AtomicUsize::new(1),
+        });
+        lanes.push(Arc::clone(&lane));
+        Ok(lane)
+    }
+
+    /// Stops to deliver to an inbox, and gives everything back that is not settled.
+    pub(super) async fn stop(&self, inbox: u64) -> Result<(), BrokerError> {
+        let entry = lock(&self.entries).get(&inbox).cloned();
+        let Some(entry) = entry else { return Ok(()) };
+        entry.stop().await.map_err(|error| self.lost.fail(&error))?;
+        lock(&self.entries).remove(&inbox);
+        Ok(())
+    }
+
+    /// Ends the consumers of a source, since another node takes over. Gives how many there were.
+    pub(super) async fn let_go(&self, source: &Source) -> Result<usize, BrokerError> {
+        let entries = self.entries_of(source);
+        entries.iter().for_each(|entry| entry.inbox.end(EndReason::TakenOver));
+        try_join_all(entries.iter().map(|entry| self.stop(entry.inbox.id))).await?;
+        Ok(entries.len())
+    }
+
+    fn entries_of(&self, source: &Source) -> Vec<Arc<Entry>> {
+        let entries = lock(&self.entries);
+        entries.values().filter(|entry| entry.inbox.source == *source).cloned().collect()
+    }
+
+    /// What the consumers of a source have and have not settled, all that is on its way included.
+    pub(super) async fn held(&self, source: &Source) -> Result<u64, BrokerError> {
+        let entries = self.entries_of(source);
+        try_join_all(entries.iter().map(|entry| entry.lane.sync()))
+            .await
+            .map_err(|error| self.lost.fail(&error))?;
+        Ok(entries.iter().map(|entry| lock(&entry.open).len() as u64).sum())
+    }
+
+    /// Settles, and returns when the channels have told the queues.
+    pub(super) async fn settle(&self, batch: Vec<Settlement<Tag>>) -> Result<(), BrokerError> {
+        let mut lanes: HashMap<usize, (Arc<Lane>, Vec<Tag>, Vec<Tag>)> = HashMap::new();
+        for Settlement { inbox, handles, verdict } in batch {
+            let entry = lock(&self.entries).get(&inbox.id).cloned();
+            let Some(entry) = entry else { continue };
+            let (_, acks, requeues) = lanes
+                .entry(Arc::as_ptr(&entry.lane).addr())
+                .or_insert_with(|| (Arc::clone(&entry.lane), Vec::new(), Vec::new()));
+            let tags = if verdict == Verdict::Ack { acks } else { requeues };
+            let mut open = lock(&entry.open);
+            // Those that are not open have been given back meanwhile.
+            tags.extend(handles.into_iter().filter(|tag| open.remove(tag)));
+        }
+        let settling = lanes.into_values().map(|(lane, acks, requeues)| async move {
+            lane.settle(acks, requeues).await?;
+            lane.sync().await
+        });
+        let outcome = join_all(settling).await.into_iter().collect::<Result<(), _>>();
+        outcome.map_err(|error| self.lost.fail(&error))
+    }
+}
+
+impl Lane {
+    async fn consume(
+        &self,
+        queue: ShortString,
+        name: ShortString,
+        prefetch: u16,
+    ) -> lapin::Result<Consumer> {
+        let mut set = self.prefetch.lock().await;
+        if *set != Some(prefetch) {
+            self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+            *set = Some(prefetch);
+        }
+        let options = BasicConsumeOptions::default();
+        self.channel.basic_consume(queue, name, options, FieldTable::default()).await
+    }
+
+    /// Returns when the broker has done everything that was asked of it on this channel before.
+    async fn sync(&self) -> lapin::Result<()> {
+        self.channel.channel_flow(ChannelFlowOptions { active: true }).await.map(drop)
+    }
+
+    /// Settles deliveries that are open.
+    async fn settle(&self, mut acks: Vec<Tag>, mut requeues: Vec<Tag>) -> lapin::Result<()> {
+        let mut ledger = self.ledger.lock().await;
+        let mut writing = Vec::new();
+        if !acks.is_empty() {
+            for Frame { tag, multiple } in ledger.settle(&mut acks) {
+                writing.push(self.channel.basic_ack(tag, BasicAckOptions { multiple }).boxed());
+            }
+        }
+        if !requeues.is_empty() {
+            ledger.settle(&mut requeues);
+            // One by one: a quorum queue mixes up what it gets back in one go.
+            for tag in requeues {
+                let options = BasicNackOptions { multiple: false, requeue: true };
+                writing.push(self.channel.basic_nack(tag, options).boxed());
+            }
+        }
+        // The first poll queues the frame.
+        let mut left = Vec::new();
+        for mut write in writing {
+            match poll!(&mut write) {
+                Poll::Ready(outcome) => outcome?,
+                Poll::Pending => left.push(write),
+            }
+        }
+        drop(ledger);
+        try_join_all(left).await.map(drop)
+    }
+}
+
+impl Entry {
+    /// Ends the consumer and gives back what is open, once; who comes later waits for it.
+    async fn stop(&self) -> lapin::Result<()> {
+        let mut pump = self.pump.lock().await;
+        let Some(running) = &mut *pump else { return Ok(()) };
+        self.cancelled.store(true, Relaxed);
+        self.lane.channel.basic_cancel(self.name.clone(), BasicCancelOptions::default()).await?;
+        // It ends with the last delivery.
+        let _ = running.await;
+        let open = std::mem::take(&mut *lock(&self.open));
+        self.inbox.give_back();
+        self.lane.settle(Vec::new(), open.into_iter().collect()).await?;
+        self.lane.sync().await?;
+        *pump = None;
+        self.lane.consumers.fetch_sub(1, Relaxed);
+        Ok(())
+    }
+}
+
+/// Moves deliveries from the client to an inbox.
+struct Pump {
+    entry: Arc<Entry>,
+    epoch: u64,
+    names: Arc<Names>,
+    patterns: Arc<Patterns>,
+    admin: Arc<Admin>,
+    lost: Lost,
+}
+
+impl Pump {
+    async fn run(self, mut consumer: Consumer) {
+        let mut batch = Vec::new();
+        loop {
+            let next = match batch.len() {
+                0 => Some(consumer.next().await),
+                BATCH.. => None,
+                _ => consumer.next().now_or_never(),
+            };
+            match next {
+                Some(Some(Ok(delivery))) => batch.push(delivery),
+                Some(Some(Err(error))) => {
+                    self.lost.fail(&error);
+                    return;
+                }
+                Some(None) => break,
+                None => self.push(std::mem::take(&mut batch)),
+            }
+        }
+        self.push(batch);
+        if !self.entry.cancelled.load(Relaxed) {
+            self.cancelled_by_the_broker(consumer.queue()).await;
+        }
+    }
+
+    fn push(&self, batch: Vec<lapin::message::Delivery>) {
+        let inbox = &self.entry.inbox;
+        lock(&self.entry.open).extend(batch.iter().map(|delivery| delivery.delivery_tag));
+        let deliveries = batch.into_iter().map(|delivery| {
+            let handle = delivery.delivery_tag;
+            let decoded = wire::decode(delivery, &self.names);
+            let target = self.target(&decoded);
+            let Decoded { message, redelivered, delivery_count, dead_letter, .. } = decoded;
+            let dead_letter = dead_letter.map(|(reason, _)| reason);
+            Incoming { handle, message, target, redelivered, delivery_count, dead_letter }
+        });
+        // Not while the inbox is locked.
+        let deliveries: Vec<_> = deliveries.collect();
+        inbox.push(self.epoch, deliveries);
+    }
+
+    /// The first target that led here.
+    fn target(&self, decoded: &Decoded) -> Target {
+        if let Some((_, Some(target))) = &decoded.dead_letter {
+            return target.clone();
+        }
+        match &self.entry.inbox.source {
+            Source::Queue(name) => Target::Queue(Arc::clone(name)),
+            Source::Durable(name) | Source::Topic(name) => self
+                .patterns
+                .first_match(name, &decoded.topics)
+                // Published straight to the queue, by another program.
+                .unwrap_or_else(|| Target::Topic(Arc::clone(name))),
+        }
+    }
+
+    async fn cancelled_by_the_broker(&self, queue: ShortString) {
+        match self.admin.find(&queue).await {
+            Ok(None) => self.entry.inbox.end(EndReason::Deleted),
+            // Moved to another node, say: consumed again on a new link.
+            Ok(Some(_)) => self.lost.set("the broker has ended a consumer"),
+            Err(_) => {}
+        }
+    }
+}
