@@ -30,6 +30,12 @@ pub struct RabbitMqConfig {
     pub url: String,
     /// The kind of the queues that are declared. Default [`QueueType::Quorum`].
     pub queue_type: QueueType,
+    /// How long the declaration of a quorum queue waits that did not exist. RabbitMQ 3 writes down
+    /// only up to a second later under which name a node keeps a new quorum queue (4.0 at once); if
+    /// the node is killed before that, the queue and all that it keeps are lost there. Default
+    /// 1.1 s; [`Duration::ZERO`] is right for a newer server, and for a cluster of which never more
+    /// than a minority dies at once.
+    pub new_quorum_delay: Duration,
     /// Comes before the name of everything that is made on the broker, so that several programs can
     /// share a virtual host without meeting. Default: nothing, so that other programs find the queue
     /// `jobs` under this name.
@@ -58,6 +64,7 @@ impl RabbitMqConfig {
         Self {
             url: url.into(),
             queue_type: QueueType::default(),
+            new_quorum_delay: Duration::from_millis(1100),
             prefix: String::new(),
             topic_exchange: "amq.topic".into(),
             heartbeat: Duration::from_secs(5),
@@ -71,6 +78,13 @@ impl RabbitMqConfig {
     #[must_use]
     pub const fn with_queue_type(mut self, queue_type: QueueType) -> Self {
         self.queue_type = queue_type;
+        self
+    }
+
+    /// Sets how long the declaration of a new quorum queue takes.
+    #[must_use]
+    pub const fn with_new_quorum_delay(mut self, delay: Duration) -> Self {
+        self.new_quorum_delay = delay;
         self
     }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{BoxFuture, join_all, try_join_all};
 use futures::{FutureExt, StreamExt, poll};
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-    ChannelFlowOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
+    BasicQosOptions, ChannelFlowOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
@@ -21,6 +21,8 @@ use crate::remote::{Inbox, Incoming, Settlement, Verdict};
 use crate::{BrokerError, EndReason, Source, Target};
 
 use super::admin::Admin;
+use super::config::QueueType;
+use super::control::Turn;
 use super::failure::Lost;
 use super::ledger::{Frame, Ledger};
 use super::names::Names;
@@ -38,6 +40,8 @@ pub(super) type Tag = u64;
 /// The consuming side of a link.
 pub(super) struct Consumers {
     connection: Arc<Connection>,
+    /// Of the queues that are declared here.
+    kind: QueueType,
     names: Arc<Names>,
     patterns: Arc<Patterns>,
     admin: Arc<Admin>,
@@ -64,7 +68,12 @@ struct Entry {
     name: ShortString,
     /// What the broker has delivered and nobody has settled.
     open: Mutex<BTreeSet<Tag>>,
-    /// Whether this side has ended it.
+    queue: ShortString,
+    kind: QueueType,
+    prefetch: u16,
+    /// Whether anything was ever settled.
+    settled: AtomicBool,
+    /// Whether this side has ended it. Changed and acted upon under the lock of the ledger.
     cancelled: AtomicBool,
     /// What moves deliveries to the inbox; taken once everything is given back.
     pump: AsyncMutex<Option<JoinHandle<()>>>,
@@ -73,6 +82,7 @@ struct Entry {
 impl Consumers {
     pub(super) fn new(
         connection: Arc<Connection>,
+        kind: QueueType,
         names: Arc<Names>,
         patterns: Arc<Patterns>,
         admin: Arc<Admin>,
@@ -80,6 +90,7 @@ impl Consumers {
     ) -> Self {
         Self {
             connection,
+            kind,
             names,
             patterns,
             admin,
@@ -100,7 +111,7 @@ impl Consumers {
         let name = ShortString::from(format!("mq-{}", inbox.id));
         // 0 means without a limit.
         let prefetch = u16::try_from(inbox.options.prefetch_messages).unwrap_or(u16::MAX).max(1);
-        let consumer = lane.consume(queue, name.clone(), prefetch).await;
+        let consumer = lane.consume(queue.clone(), name.clone(), prefetch).await;
         let mut consumer = match consumer {
             Ok(consumer) => consumer,
             Err(error) => {
@@ -113,7 +124,11 @@ impl Consumers {
             inbox: Arc::clone(inbox),
             lane,
             name,
+            queue,
+            kind: self.kind,
+            prefetch,
             open: Mutex::default(),
+            settled: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             pump: AsyncMutex::new(None),
         });
@@ -168,12 +183,24 @@ impl Consumers {
         Ok(())
     }
 
-    /// Ends the consumers of a source, since another node takes over. Gives how many there were.
-    pub(super) async fn let_go(&self, source: &Source) -> Result<usize, BrokerError> {
-        let entries = self.entries_of(source);
-        entries.iter().for_each(|entry| entry.inbox.end(EndReason::TakenOver));
-        try_join_all(entries.iter().map(|entry| self.stop(entry.inbox.id))).await?;
-        Ok(entries.len())
+    /// Ends the consumers of a source, since another node takes over, but for those that had their
+    /// turn later. Gives how many have ended, and the latest turn of those that have not.
+    pub(super) async fn let_go(
+        &self,
+        source: &Source,
+        turn: Turn,
+    ) -> Result<(u64, Option<Turn>), BrokerError> {
+        let mut ending = Vec::new();
+        let mut later = None;
+        for entry in self.entries_of(source) {
+            match entry.inbox.generation().parse::<Turn>() {
+                Ok(own) if own > turn => later = later.max(Some(own)),
+                _ => ending.push(entry),
+            }
+        }
+        ending.iter().for_each(|entry| entry.inbox.end(EndReason::TakenOver));
+        try_join_all(ending.iter().map(|entry| self.stop(entry.inbox.id))).await?;
+        Ok((ending.len() as u64, later))
     }
 
     fn entries_of(&self, source: &Source) -> Vec<Arc<Entry>> {
@@ -192,25 +219,29 @@ impl Consumers {
 
     /// Settles, and returns when the channels have told the queues.
     pub(super) async fn settle(&self, batch: Vec<Settlement<Tag>>) -> Result<(), BrokerError> {
-        let mut lanes: HashMap<usize, (Arc<Lane>, Vec<Tag>, Vec<Tag>)> = HashMap::new();
+        let mut lanes: HashMap<usize, (Arc<Lane>, Vec<Settling>)> = HashMap::new();
         for Settlement { inbox, handles, verdict } in batch {
             let entry = lock(&self.entries).get(&inbox.id).cloned();
             let Some(entry) = entry else { continue };
-            let (_, acks, requeues) = lanes
-                .entry(Arc::as_ptr(&entry.lane).addr())
-                .or_insert_with(|| (Arc::clone(&entry.lane), Vec::new(), Vec::new()));
-            let tags = if verdict == Verdict::Ack { acks } else { requeues };
-            let mut open = lock(&entry.open);
-            // Those that are not open have been given back meanwhile.
-            tags.extend(handles.into_iter().filter(|tag| open.remove(tag)));
+            let lane = Arc::clone(&entry.lane);
+            let (_, of_lane) =
+                lanes.entry(Arc::as_ptr(&lane).addr()).or_insert_with(|| (lane, Vec::new()));
+            of_lane.push(Settling { entry, tags: handles, verdict });
         }
-        let settling = lanes.into_values().map(|(lane, acks, requeues)| async move {
-            lane.settle(acks, requeues).await?;
+        let settling = lanes.into_values().map(|(lane, of_lane)| async move {
+            lane.settle(of_lane).await?;
             lane.sync().await
         });
         let outcome = join_all(settling).await.into_iter().collect::<Result<(), _>>();
         outcome.map_err(|error| self.lost.fail(&error))
     }
+}
+
+/// Deliveries of one consumer that are settled in the same way.
+struct Settling {
+    entry: Arc<Entry>,
+    tags: Vec<Tag>,
+    verdict: Verdict,
 }
 
 impl Lane {
@@ -234,52 +265,89 @@ impl Lane {
         self.channel.channel_flow(ChannelFlowOptions { active: true }).await.map(drop)
     }
 
-    /// Settles deliveries that are open.
-    async fn settle(&self, mut acks: Vec<Tag>, mut requeues: Vec<Tag>) -> lapin::Result<()> {
+    /// Settles what is open of it; the rest has been given back meanwhile.
+    async fn settle(&self, batch: Vec<Settling>) -> lapin::Result<()> {
         let mut ledger = self.ledger.lock().await;
-        let mut writing = Vec::new();
-        if !acks.is_empty() {
-            for Frame { tag, multiple } in ledger.settle(&mut acks) {
-                writing.push(self.channel.basic_ack(tag, BasicAckOptions { multiple }).boxed());
+        let (mut acks, mut requeues) = (Vec::new(), Vec::new());
+        for Settling { entry, tags, verdict } in batch {
+            if entry.cancelled.load(Relaxed) {
+                continue;
             }
+            let settled = if verdict == Verdict::Ack { &mut acks } else { &mut requeues };
+            let before = settled.len();
+            let mut open = lock(&entry.open);
+            settled.extend(tags.into_iter().filter(|tag| open.remove(tag)));
+            entry.settled.fetch_or(settled.len() > before, Relaxed);
         }
-        if !requeues.is_empty() {
-            ledger.settle(&mut requeues);
-            // One by one: a quorum queue mixes up what it gets back in one go.
-            for tag in requeues {
-                let options = BasicNackOptions { multiple: false, requeue: true };
-                writing.push(self.channel.basic_nack(tag, options).boxed());
-            }
-        }
-        // The first poll queues the frame.
+        let acks = ledger.settle(&mut acks).into_iter().map(|Frame { tag, multiple }| {
+            self.channel.basic_ack(tag, BasicAckOptions { multiple }).boxed()
+        });
+        let acks: Vec<_> = acks.collect();
+        ledger.settle(&mut requeues);
+        self.write(acks.into_iter().chain(requeues.into_iter().map(|tag| self.requeue(tag)))).await
+    }
+
+    /// Gives one delivery back. One by one: a quorum queue mixes up what it gets back in one go.
+    fn requeue(&self, tag: Tag) -> Write<'_> {
+        self.channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).boxed()
+    }
+
+    /// Queues all frames in order at once, then waits until they are written.
+    async fn write<'a>(&self, writes: impl Iterator<Item = Write<'a>>) -> lapin::Result<()> {
         let mut left = Vec::new();
-        for mut write in writing {
+        for mut write in writes {
+            // The first poll queues the frame.
             match poll!(&mut write) {
                 Poll::Ready(outcome) => outcome?,
                 Poll::Pending => left.push(write),
             }
         }
-        drop(ledger);
         try_join_all(left).await.map(drop)
     }
 }
+
+type Write<'a> = BoxFuture<'a, lapin::Result<()>>;
 
 impl Entry {
     /// Ends the consumer and gives back what is open, once; who comes later waits for it.
     async fn stop(&self) -> lapin::Result<()> {
         let mut pump = self.pump.lock().await;
         let Some(running) = &mut *pump else { return Ok(()) };
+        // Nothing is settled from here on.
+        let ledger = self.lane.ledger.lock().await;
         self.cancelled.store(true, Relaxed);
-        self.lane.channel.basic_cancel(self.name.clone(), BasicCancelOptions::default()).await?;
+        drop(ledger);
+        let fetched = self.catch_up(running.is_finished()).await?;
+        let channel = &self.lane.channel;
+        channel.basic_cancel(self.name.clone(), BasicCancelOptions::default()).await?;
         // It ends with the last delivery.
         let _ = running.await;
-        let open = std::mem::take(&mut *lock(&self.open));
         self.inbox.give_back();
-        self.lane.settle(Vec::new(), open.into_iter().collect()).await?;
+        let mut open: Vec<Tag> = std::mem::take(&mut *lock(&self.open)).into_iter().collect();
+        // Whatever its tag, it comes after all that was delivered.
+        open.extend(fetched);
+        {
+            let mut ledger = self.lane.ledger.lock().await;
+            ledger.settle(&mut open.clone());
+            self.lane.write(open.into_iter().map(|tag| self.lane.requeue(tag))).await?;
+        }
         self.lane.sync().await?;
         *pump = None;
         self.lane.consumers.fetch_sub(1, Relaxed);
         Ok(())
+    }
+
+    /// Lets a quorum queue deliver what the last acknowledgements made room for. What it delivers
+    /// after the consumer has been cancelled goes back before all that is given back here, and so
+    /// out of order. To fetch one more waits for that, as nothing else does.
+    async fn catch_up(&self, finished: bool) -> lapin::Result<Option<Tag>> {
+        let room = lock(&self.open).len() < self.prefetch.into();
+        if finished || !room || !self.settled.load(Relaxed) || self.kind != QueueType::Quorum {
+            return Ok(None);
+        }
+        let options = BasicGetOptions { no_ack: false };
+        let fetched = self.lane.channel.basic_get(self.queue.clone(), options).await?;
+        Ok(fetched.map(|fetched| fetched.delivery.delivery_tag))
     }
 }
 

@@ -18,8 +18,14 @@ const PROPERTIES: [&str; 4] = ["content-type", "content-encoding", "correlation-
 
 /// Whether a header in the table is the broker's or this backend's.
 fn is_reserved(name: &str) -> bool {
-    const BROKERS: [&str; 6] =
-        ["x-death", "x-first-death", "x-last-death", "x-delivery-count", "x-received-from", "x-stream"];
+    const BROKERS: [&str; 6] = [
+        "x-death",
+        "x-first-death",
+        "x-last-death",
+        "x-delivery-count",
+        "x-received-from",
+        "x-stream",
+    ];
     matches!(name, "CC" | "BCC")
         || name.starts_with("mq-")
         || BROKERS.into_iter().any(|prefix| name.starts_with(prefix))
@@ -37,7 +43,11 @@ impl Native {
     pub(super) fn new(headers: &Headers) -> Self {
         Self::split(headers).unwrap_or_else(|| {
             let mut native = Self::default();
-            put(&mut native.table, BLOCK, AMQPValue::LongString(headers.as_bytes().to_vec().into()));
+            put(
+                &mut native.table,
+                BLOCK,
+                AMQPValue::LongString(headers.as_bytes().to_vec().into()),
+            );
             native
         })
     }
@@ -146,11 +156,7 @@ pub(super) fn read(properties: &BasicProperties) -> Headers {
 }
 
 /// `false`, and nothing done, if `order` does not name each of `found` once.
-fn push_in_order(
-    builder: &mut HeadersBuilder,
-    found: &[(&str, Vec<u8>)],
-    order: &[u8],
-) -> bool {
+fn push_in_order(builder: &mut HeadersBuilder, found: &[(&str, Vec<u8>)], order: &[u8]) -> bool {
     let mut seen = vec![false; found.len()];
     let complete = order.len() == found.len()
         && order.iter().all(|index| {

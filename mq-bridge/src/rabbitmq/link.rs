@@ -1,12 +1,14 @@
 //! One session with the broker: two connections, one to publish and one for everything else.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::{Connection, Event};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::local::lock;
 use crate::remote::{Held, Inbox, Link, Outgoing, Settlement, Topics};
@@ -25,6 +27,7 @@ use super::publisher::{Known, Publisher};
 /// A session with RabbitMQ.
 pub(crate) struct RabbitMqLink {
     queue_type: QueueType,
+    new_quorum_delay: Duration,
     max_message: usize,
     names: Arc<Names>,
     patterns: Arc<Patterns>,
@@ -72,6 +75,7 @@ impl RabbitMqLink {
         tasks.spawn(following);
         let consumers = Arc::new(Consumers::new(
             Arc::clone(&consuming),
+            config.queue_type,
             Arc::clone(&names),
             Arc::clone(&patterns),
             Arc::clone(&admin),
@@ -98,6 +102,7 @@ impl RabbitMqLink {
         tasks.spawn(async move { answering.run(heard).await });
         Ok(Self {
             queue_type: config.queue_type,
+            new_quorum_delay: config.new_quorum_delay,
             max_message: config.max_message,
             names,
             patterns,
@@ -171,7 +176,11 @@ impl Link for RabbitMqLink {
             }
         };
         let queue = self.names.source(&source)?;
+        let new = self.queue_type == QueueType::Quorum && self.admin.find(&queue).await?.is_none();
         self.admin.declare(&queue, self.queue_type, &self.names.topics, keys).await?;
+        if new {
+            sleep(self.new_quorum_delay).await;
+        }
         match kind {
             DeclarationKind::Queue => self.known.insert(name),
             DeclarationKind::Durable { patterns } => self.patterns.add(name, patterns),
@@ -202,7 +211,7 @@ impl Link for RabbitMqLink {
         let queue = self.names.source(source)?;
         if inbox.options.takeover {
             let start = self.consumers.start(inbox, queue.clone());
-            return self.control.take_over(source, &queue, start).await;
+            return self.control.take_over(inbox, &queue, start).await;
         }
         if self.admin.find(&queue).await?.is_none() {
             return Err(BrokerError::not_declared(source));

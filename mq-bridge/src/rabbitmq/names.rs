@@ -113,7 +113,9 @@ mod tests {
     fn too_long_is_said() {
         let names = Names::new("", "amq.topic").unwrap();
         assert!(names.queue(&"x".repeat(255)).is_ok());
-        for error in [names.queue(&"x".repeat(256)).unwrap_err(), Names::key(&"x".repeat(256)).unwrap_err()] {
+        for error in
+            [names.queue(&"x".repeat(256)).unwrap_err(), Names::key(&"x".repeat(256)).unwrap_err()]
+        {
             assert!(matches!(error, BrokerError::InvalidName { .. }) && !error.is_retryable());
         }
         assert!(names.lock(&Source::queue("x".repeat(255))).is_ok());

@@ -143,8 +143,7 @@ impl Publisher {
                     continue;
                 }
             };
-            let undecided =
-                Undecided { left: parts.len(), failure: None, pending: Some(pending) };
+            let undecided = Undecided { left: parts.len(), failure: None, pending: Some(pending) };
             let group = Arc::new(Group(Mutex::new(undecided)));
             for (place, part) in parts.into_iter().enumerate() {
                 window.write(place, part, Arc::clone(&group)).await;
@@ -207,15 +206,13 @@ impl Window<'_> {
         let Publisher { channel, names, .. } = self.publisher;
         let Part { queue, key, properties, body } = part;
         self.bytes += body.len();
-        let exchange =
-            if queue.is_some() { ShortString::default() } else { names.topics.clone() };
+        let exchange = if queue.is_some() { ShortString::default() } else { names.topics.clone() };
         let options =
             BasicPublishOptions { mandatory: queue.is_some(), ..BasicPublishOptions::default() };
         let sequence = queue.and_then(|queue| Some((wire::sequence(&properties)?, queue)));
-        let mut write = async move {
-            channel.basic_publish(exchange, key, options, &body, properties).await
-        }
-        .boxed();
+        let mut write =
+            async move { channel.basic_publish(exchange, key, options, &body, properties).await }
+                .boxed();
         // The first poll queues the frames, so messages go out in the order of these calls.
         let sent = match poll!(&mut write) {
             std::task::Poll::Ready(outcome) => std::future::ready(outcome).boxed(),
@@ -290,7 +287,9 @@ async fn follow(
             next.push(one);
         }
         for Confirmed { outcome, .. } in ready.iter().chain(&next) {
-            if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = outcome {
+            if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) =
+                outcome
+            {
                 returned.extend(wire::sequence(&message.delivery.properties));
             }
         }
@@ -306,9 +305,9 @@ async fn follow(
                 Ok(Confirmation::Nack(_)) => Err(BrokerError::Storage {
                     reason: "RabbitMQ did not take the message; its log says why".into(),
                 }),
-                Ok(Confirmation::NotRequested) => Err(BrokerError::Disconnected {
-                    reason: "the channel does not confirm".into(),
-                }),
+                Ok(Confirmation::NotRequested) => {
+                    Err(BrokerError::Disconnected { reason: "the channel does not confirm".into() })
+                }
                 Err(error) => Err(lost.fail(&error)),
             };
             group.decide(place, outcome);

@@ -197,11 +197,7 @@ pub(super) fn decode(delivery: Delivery, names: &Names) -> Decoded {
         Some(expires) => message.with_expires(expires),
         None => message,
     };
-    let topics = if exchange == names.topics {
-        topics(table, &routing_key)
-    } else {
-        Vec::new()
-    };
+    let topics = if exchange == names.topics { topics(table, &routing_key) } else { Vec::new() };
     let before = integer(table, DELIVERED).and_then(|count| u32::try_from(count).ok());
     let dead_letter = octets(table, DEAD_LETTER).and_then(|reason| {
         let reason = match reason {
