@@ -137,7 +137,7 @@ impl RabbitMqConfig {
             .parse()
             .map_err(|_| BrokerError::NotApplicable { reason: "the URL is not one of AMQP" })?;
         let seconds = u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX);
-        uri.query.heartbeat.get_or_insert(seconds.max(1));
+        uri.query.heartbeat.get_or_insert_with(|| seconds.max(1));
         let timeout = u64::try_from(self.remote.connect_timeout.as_millis()).unwrap_or(u64::MAX);
         uri.query.connection_timeout.get_or_insert(timeout);
         Ok(uri)

@@ -34,6 +34,6 @@ impl Patterns {
             patterns.is_none_or(|some| some.iter().any(|one| pattern_matches(one, topic.name())))
         };
         let found = if topics.len() > 1 { topics.iter().find(leads) } else { None };
-        found.or(topics.first()).cloned()
+        found.or_else(|| topics.first()).cloned()
     }
 }
