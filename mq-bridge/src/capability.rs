@@ -10,11 +10,16 @@ use crate::BrokerError;
 pub enum Capability {
     /// Confirmed messages survive the death of the broker and of this process.
     Durable,
+    /// What is acknowledged and confirmed never comes back, not even when the broker is killed in
+    /// that moment. Without it such a message may come back after a crash, marked as redelivered.
+    DurableAck,
     /// Messages of one publisher to one destination are delivered in the order of the calls.
     Order,
-    /// `delivery_count` of a delivery is exact.
+    /// `delivery_count` of a delivery is exact. Without it all that the broker keeps may come marked
+    /// as redelivered after a crash, also what never was delivered.
     DeliveryCount,
-    /// Refused and poisonous messages go to a dead-letter queue.
+    /// Refused messages go to a dead-letter queue, and poisonous ones too where deliveries are
+    /// [counted](Self::DeliveryCount).
     DeadLetter,
     /// Messages of higher priority overtake.
     Priority,
@@ -28,8 +33,9 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Durable,
+        Self::DurableAck,
         Self::Order,
         Self::DeliveryCount,
         Self::DeadLetter,
@@ -48,6 +54,7 @@ impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Durable => "durable",
+            Self::DurableAck => "durable-ack",
             Self::Order => "order",
             Self::DeliveryCount => "delivery-count",
             Self::DeadLetter => "dead-letter",

@@ -14,7 +14,8 @@ use crate::BrokerError;
 ///
 /// For a publish: stored for every queue and durable subscription that it reaches, as durably as
 /// the backend declares, and handed to the ephemeral subscriptions. For an acknowledgement: it will
-/// not be delivered again, restart included.
+/// not be delivered again, restart included, and crash too where the backend declares
+/// [`Capability::DurableAck`](crate::Capability::DurableAck).
 ///
 /// The work goes on whether or not the confirmation is awaited; dropping it loses only the answer.
 ///

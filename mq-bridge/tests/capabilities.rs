@@ -38,6 +38,7 @@ fn means(capability: Capability) -> &'static str {
         Capability::Durable => {
             "what is confirmed survives the death of the broker and of the program"
         }
+        Capability::DurableAck => "what is acknowledged stays so, whatever dies",
         Capability::Order => {
             "messages of one publisher to one destination come in the order of the calls"
         }
@@ -156,6 +157,21 @@ async fn redis() {
         })
     };
     check("redis", start).await;
+}
+
+#[cfg(all(feature = "rabbitmq", feature = "servers"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
+async fn rabbitmq() {
+    use mq_bridge::testkit::{ServerHarness, servers};
+    use mq_bridge::{RabbitMq, RabbitMqConfig};
+
+    let start = || {
+        ServerHarness::start(servers::RabbitMq::start(), |server| {
+            RabbitMq::open(RabbitMqConfig::new(server.amqp_url()))
+        })
+    };
+    check("rabbitmq", start).await;
 }
 
 #[test]

@@ -354,6 +354,7 @@ impl Broker for Embedded {
         Capabilities::new(
             &[
                 Capability::Durable,
+                Capability::DurableAck,
                 Capability::Order,
                 Capability::DeliveryCount,
                 Capability::DeadLetter,

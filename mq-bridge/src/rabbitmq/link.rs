@@ -8,7 +8,7 @@ use futures::StreamExt;
 use lapin::{Connection, Event};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::local::lock;
 use crate::remote::{Held, Inbox, Link, Outgoing, Settlement, Topics};
@@ -23,6 +23,10 @@ use super::fan::{self, Fan};
 use super::names::Names;
 use super::patterns::Patterns;
 use super::publisher::{Known, Publisher};
+
+/// How long a queue that was deleted may still be there, and how often that is looked at.
+const DELETING: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
 
 /// A session with RabbitMQ.
 pub(crate) struct RabbitMqLink {
@@ -194,7 +198,19 @@ impl Link for RabbitMqLink {
             Source::Queue(name) => self.known.remove(name),
             Source::Durable(name) | Source::Topic(name) => self.patterns.remove(name),
         }
-        self.admin.delete(&queue).await
+        // A quorum queue that another call is deleting is still there for a moment.
+        let deadline = Instant::now() + DELETING;
+        loop {
+            self.admin.delete(&queue).await?;
+            if self.admin.find(&queue).await?.is_none() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let reason = "the broker has not deleted the queue in time".into();
+                return Err(BrokerError::Disconnected { reason });
+            }
+            sleep(POLL).await;
+        }
     }
 
     async fn stats(&self, source: &Source, _held: Held) -> Result<SourceStats, BrokerError> {

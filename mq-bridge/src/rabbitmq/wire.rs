@@ -84,56 +84,45 @@ pub(super) fn encode(
         put(table, DEAD_LETTER, AMQPValue::LongString(reason.into()));
         put(table, DEAD_LETTER_FROM, AMQPValue::LongString(write_target(target).into()));
     }
-    let room = room.saturating_sub(native.size());
     let mut parts = Vec::with_capacity(targets.len().min(8));
-    let mut topics: Vec<&Arc<str>> = Vec::new();
+    let part = |queue, key, table| {
+        let properties = properties.clone().with_headers(table);
+        Part { queue, key, properties, body: body.clone() }
+    };
+    let mut topics = Vec::new();
     for target in targets {
         match target {
             Target::Queue(name) => {
                 let mut table = native.table.clone();
                 put(&mut table, SEQUENCE, AMQPValue::LongLongInt(sequence()));
-                parts.push(Part {
-                    queue: Some(Arc::clone(name)),
-                    key: names.queue(name)?,
-                    properties: properties.clone().with_headers(table),
-                    body: body.clone(),
-                });
+                parts.push(part(Some(Arc::clone(name)), names.queue(name)?, table));
             }
-            Target::Topic(name) => topics.push(name),
+            Target::Topic(name) => topics.push(Names::key(name)?),
         }
     }
+    let room = room.saturating_sub(native.size());
     let mut rest = &*topics;
-    let mut first = true;
     while let Some((key, others)) = rest.split_first() {
-        let mut table = native.table.clone();
         let mut left = room;
         let fitting = others.iter().take_while(|name| {
-            let fits = left >= name.len() + 5;
-            left = left.saturating_sub(name.len() + 5);
+            let size = name.as_str().len() + 5;
+            let fits = size <= left;
+            left = left.saturating_sub(size);
             fits
         });
-        let mut copies = FieldArray::default();
-        let mut count = 0;
-        for name in fitting {
-            // As for the key.
-            copies.push(AMQPValue::LongString(Names::key(name)?.as_str().into()));
-            count += 1;
-        }
-        if count > 0 {
+        let (copies, later) = others.split_at(fitting.count());
+        let mut table = native.table.clone();
+        if !copies.is_empty() {
+            let copies = copies.iter().map(|name| AMQPValue::LongString(name.as_str().into()));
+            let copies = FieldArray::from(copies.collect::<Vec<_>>());
             put(&mut table, TOPICS, AMQPValue::FieldArray(copies));
         }
-        if !first {
-            // Whoever has topics in two of these messages gets it twice.
+        if rest.len() < topics.len() {
+            // Whoever has topics in two of these messages gets both.
             put(&mut table, REDELIVERED, AMQPValue::Boolean(true));
         }
-        parts.push(Part {
-            queue: None,
-            key: Names::key(key)?,
-            properties: properties.clone().with_headers(table),
-            body: body.clone(),
-        });
-        rest = others.split_at_checked(count).map_or(&[], |(_, rest)| rest);
-        first = false;
+        parts.push(part(None, key.clone(), table));
+        rest = later;
     }
     Ok(parts)
 }
@@ -237,4 +226,137 @@ fn topics(table: &FieldTable, key: &ShortString) -> Vec<Target> {
         }));
     }
     topics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: usize = 131_072;
+
+    fn names() -> Names {
+        Names::new("", "topics").unwrap()
+    }
+
+    fn outbound(targets: Vec<Target>, message: Message) -> Outbound {
+        Outbound { targets, message, redelivered: false, dead_letter: None }
+    }
+
+    fn parts(outbound: &Outbound, frame_max: usize) -> Vec<Part> {
+        let mut last = 0;
+        let next = || {
+            last += 1;
+            last
+        };
+        encode(outbound, &names(), frame_max, next).unwrap()
+    }
+
+    /// As the broker hands it to a consumer.
+    fn deliver(part: Part) -> Decoded {
+        let exchange = if part.queue.is_some() { "" } else { "topics" };
+        let body = part.body.to_vec();
+        let mut delivery = Delivery::mock(1, exchange.into(), part.key, false, body);
+        delivery.properties = part.properties;
+        decode(delivery, &names())
+    }
+
+    fn message() -> Message {
+        let expires = UNIX_EPOCH + Duration::from_millis(4_000_000_000_123);
+        let headers = Headers::builder().with("b", "2").with("a", [0, 255]).build();
+        Message::new("body")
+            .with_headers(headers)
+            .with_persistent(false)
+            .with_priority(9)
+            .with_expires(expires)
+    }
+
+    #[test]
+    fn a_queue_has_a_message_of_its_own_and_topics_share_one() {
+        let targets =
+            vec![Target::topic("a.b"), Target::queue("q"), Target::topic("c"), Target::queue("r")];
+        let parts = parts(&outbound(targets, message()), FRAME);
+        let queues: Vec<_> = parts.iter().map(|part| part.queue.as_deref()).collect();
+        assert_eq!(queues, [Some("q"), Some("r"), None]);
+        let sequences: Vec<_> = parts.iter().map(|part| sequence(&part.properties)).collect();
+        assert_eq!(sequences, [Some(1), Some(2), None]);
+        for (index, part) in parts.into_iter().enumerate() {
+            let decoded = deliver(part);
+            assert_eq!(decoded.message, message());
+            assert_eq!((decoded.redelivered, decoded.delivery_count), (false, 1));
+            let topics = if index == 2 { vec!["a.b", "c"] } else { vec![] };
+            let topics: Vec<_> = topics.into_iter().map(Target::topic).collect();
+            assert_eq!(decoded.topics, topics);
+        }
+    }
+
+    #[test]
+    fn topics_that_do_not_fit_a_frame_go_with_another_message_that_may_be_a_repeat() {
+        let topic = |index: u32| Target::topic(format!("{index}.{}", "x".repeat(90)));
+        let targets: Vec<_> = (0..100).map(topic).collect();
+        let parts = parts(&outbound(targets.clone(), message()), 4096);
+        assert!(parts.len() > 2);
+        let mut seen = Vec::new();
+        for (index, part) in parts.into_iter().enumerate() {
+            let decoded = deliver(part);
+            assert_eq!(decoded.redelivered, index > 0);
+            assert_eq!(decoded.message, message());
+            seen.extend(decoded.topics);
+        }
+        assert_eq!(seen, targets);
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_a_frame_go_with_the_body() {
+        let headers = Headers::builder().with("large", vec![b'x'; 70_000]).build();
+        let message = message().with_headers(headers);
+        let targets = vec![Target::queue("q"), Target::topic("t")];
+        for part in parts(&outbound(targets, message.clone()), FRAME) {
+            assert!(part.body.len() > 70_000);
+            assert_eq!(deliver(part).message, message);
+        }
+    }
+
+    #[test]
+    fn marks_and_the_way_to_a_dead_letter_queue_are_carried() {
+        for (reason, from) in [
+            (DeadLetterReason::Rejected, Target::queue("a:b")),
+            (DeadLetterReason::MaxDeliveries, Target::topic("a.b")),
+        ] {
+            let dead_letter = Some(DeadLetter { reason, target: from.clone() });
+            let outbound = Outbound {
+                redelivered: true,
+                dead_letter,
+                ..outbound(vec![Target::queue("dead")], message())
+            };
+            let decoded = deliver(parts(&outbound, FRAME).remove(0));
+            assert!(decoded.redelivered);
+            assert_eq!(decoded.dead_letter, Some((reason, Some(from))));
+        }
+    }
+
+    #[test]
+    fn a_quorum_queue_counts_deliveries_and_a_classic_one_marks_them() {
+        let mut table = FieldTable::default();
+        table.insert(DELIVERED.into(), AMQPValue::LongInt(3));
+        let mut delivery = Delivery::mock(1, "".into(), "q".into(), true, Vec::new());
+        let again = decode(Delivery::mock(1, "".into(), "q".into(), true, Vec::new()), &names());
+        assert_eq!((again.redelivered, again.delivery_count), (true, 2));
+        delivery.properties = BasicProperties::default().with_headers(table);
+        let fourth = decode(delivery, &names());
+        assert_eq!((fourth.redelivered, fourth.delivery_count), (true, 4));
+    }
+
+    #[test]
+    fn a_life_longer_than_the_broker_allows_is_left_to_the_consumer() {
+        let left = |from_now: u64| {
+            let expires = SystemTime::now() + Duration::from_secs(from_now);
+            let message = Message::new("x").with_expires(expires);
+            let part = parts(&outbound(vec![Target::queue("q")], message), FRAME).remove(0);
+            part.properties.expiration().as_ref().map(|left| left.as_str().len())
+        };
+        assert_eq!((left(3600), left(60 * 86_400)), (Some(7), None));
+        let expired = Message::new("x").with_expires(UNIX_EPOCH);
+        let part = parts(&outbound(vec![Target::queue("q")], expired), FRAME).remove(0);
+        assert_eq!(part.properties.expiration().as_ref().unwrap().as_str(), "0");
+    }
 }

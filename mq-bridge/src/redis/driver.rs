@@ -25,8 +25,8 @@ use super::script::BEGIN;
 use super::session::{lease_millis, renew};
 use super::value::{list, text};
 
-/// What every server is good for.
-const CAPABILITIES: [Capability; 7] = [
+/// What a server is good for; the last two only if it is durable.
+const CAPABILITIES: [Capability; 8] = [
     Capability::Order,
     Capability::DeliveryCount,
     Capability::DeadLetter,
@@ -34,6 +34,7 @@ const CAPABILITIES: [Capability; 7] = [
     Capability::Takeover,
     Capability::AtomicBatch,
     Capability::Durable,
+    Capability::DurableAck,
 ];
 const MIN_VERSION: u32 = 7;
 
@@ -195,7 +196,7 @@ impl Driver for RedisDriver {
     fn capabilities(&self) -> &[Capability] {
         match self.durable.get() {
             Some(true) => &CAPABILITIES,
-            _ => CAPABILITIES.split_last().map_or(&[], |(_, others)| others),
+            _ => CAPABILITIES.split_last_chunk::<2>().map_or(&[], |(others, _)| others),
         }
     }
 

@@ -82,6 +82,7 @@ impl Driver for Server {
     fn capabilities(&self) -> &[Capability] {
         &[
             Capability::Durable,
+            Capability::DurableAck,
             Capability::Order,
             Capability::DeliveryCount,
             Capability::DeadLetter,

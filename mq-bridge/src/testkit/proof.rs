@@ -9,9 +9,9 @@ use super::{CASES, Failure, Harness};
 /// The names of the cases that check a capability: that it works where it is declared and, as far as
 /// absence can be seen, that it is absent where it is not
 ///
-/// A backend that does not declare [`Order`](Capability::Order) or
-/// [`AtomicBatch`](Capability::AtomicBatch) may keep to them all the same, whenever it likes: of
-/// those two there is nothing to see.
+/// A backend that does not declare [`DurableAck`](Capability::DurableAck),
+/// [`Order`](Capability::Order) or [`AtomicBatch`](Capability::AtomicBatch) may keep to them all the
+/// same, whenever it likes: of those three there is nothing to see.
 #[must_use]
 pub const fn proofs(capability: Capability) -> &'static [&'static str] {
     match capability {
@@ -20,6 +20,7 @@ pub const fn proofs(capability: Capability) -> &'static [&'static str] {
             "confirmed_messages_survive_kills_under_load",
             "unacknowledged_messages_survive_a_restart_marked",
         ],
+        Capability::DurableAck => &["acknowledged_messages_never_come_back"],
         Capability::Order => {
             &["delivery_is_in_the_order_of_the_calls", "unacknowledged_messages_come_back_in_order"]
         }

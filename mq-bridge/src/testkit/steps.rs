@@ -187,9 +187,14 @@ pub(super) async fn ack(subscription: &Subscription, deliveries: &[Delivery]) ->
     Ok(confirmed(subscription.acker().ack(&tags(deliveries))).await??)
 }
 
+/// What is delivered within the time that nothing is watched for.
+pub(super) async fn soon(subscription: &mut Subscription) -> Option<Vec<Delivery>> {
+    timeout(Times::get().quiet, subscription.recv()).await.ok().flatten()
+}
+
 /// Watches that nothing is delivered.
 pub(super) async fn quiet(subscription: &mut Subscription, why: &str) -> Outcome {
-    if let Ok(Some(batch)) = timeout(Times::get().quiet, subscription.recv()).await {
+    if let Some(batch) = soon(subscription).await {
         let found = few(&numbers(&batch));
         return Err(Failure::new(format!("{why}, but {found} was delivered")));
     }

@@ -388,7 +388,9 @@ impl Broker for Bridge {
 
     fn capabilities(&self) -> Capabilities {
         let inner = self.shared.server.inner.capabilities();
-        let has = |one: &Capability| inner.has(*one) || *one == Capability::Durable;
+        let has = |one: &Capability| {
+            inner.has(*one) || matches!(one, Capability::Durable | Capability::DurableAck)
+        };
         let all: Vec<_> = Capability::ALL.into_iter().filter(has).collect();
         Capabilities::new(&all, inner.max_message())
     }

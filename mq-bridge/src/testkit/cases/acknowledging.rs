@@ -1,7 +1,8 @@
 //! What comes back, to whom, how it is marked, and where it ends.
 
 use crate::testkit::steps::{
-    ack, confirmed, consume, ensure, is, number, numbers, queue, quiet, send_queue, tags, take,
+    ack, confirmed, consume, ensure, is, number, numbers, queue, quiet, send_queue, soon, tags,
+    take,
 };
 use crate::testkit::{Harness, Outcome};
 use crate::{Capability, DeadLetterReason, Declaration, Nack, Source};
@@ -80,13 +81,29 @@ pub(crate) async fn acknowledged_messages_never_come_back(harness: &mut dyn Harn
     drop(consumer);
     // Too late: what this names belongs to the next consumer.
     confirmed(acker.ack(&tags(&taken[8..]))).await??;
-    if broker.capabilities().has(Capability::Durable) {
+    let capabilities = broker.capabilities();
+    if capabilities.has(Capability::DurableAck) {
         harness.crash().await;
+    } else if capabilities.has(Capability::Durable) {
+        harness.restart().await;
     }
     let broker = harness.broker();
     let mut consumer = consume(&*broker, Source::queue("q"), 100).await?;
-    is(&take(&mut consumer, 2).await?, 8..10, "what was not acknowledged in time")?;
-    quiet(&mut consumer, "all others were acknowledged").await
+    let rest = take(&mut consumer, 2).await?;
+    is(&rest, 8..10, "what was not acknowledged in time")?;
+    quiet(&mut consumer, "all others were acknowledged").await?;
+    if capabilities.has(Capability::Durable) && !capabilities.has(Capability::DurableAck) {
+        ack(&consumer, &rest).await?;
+        drop(consumer);
+        harness.crash().await;
+        let broker = harness.broker();
+        let mut consumer = consume(&*broker, Source::queue("q"), 100).await?;
+        while let Some(again) = soon(&mut consumer).await {
+            let marked = again.iter().all(|one| one.redelivered);
+            ensure!(marked, "what was acknowledged comes back unmarked after a crash");
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn a_refused_message_comes_again(harness: &mut dyn Harness) -> Outcome {
@@ -140,7 +157,9 @@ pub(crate) async fn a_poisonous_message_is_dead_lettered_after_its_last_delivery
     let declaration = Declaration::queue("q").with_max_deliveries(3).with_dead_letter("dead");
     broker.declare(&declaration).await?;
     send_queue(&*broker, "q", 0..2).await?;
-    let declared = broker.capabilities().has(Capability::DeadLetter);
+    let capabilities = broker.capabilities();
+    let declared =
+        capabilities.has(Capability::DeadLetter) && capabilities.has(Capability::DeliveryCount);
     for round in 1..=3 {
         let mut consumer = consume(&*broker, Source::queue("q"), 1).await?;
         is(&take(&mut consumer, 1).await?, 0..1, "the poisonous message")?;

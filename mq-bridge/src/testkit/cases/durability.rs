@@ -17,6 +17,7 @@ use crate::{Broker, BrokerError, Capability, Publish, Source, Target};
 pub(crate) async fn a_confirmed_message_survives_a_kill(harness: &mut dyn Harness) -> Outcome {
     let broker = harness.broker();
     let declared = broker.capabilities().has(Capability::Durable);
+    let exact = broker.capabilities().has(Capability::DeliveryCount);
     queue(&*broker, "q").await?;
     durable(&*broker, "d", "t.*").await?;
     send_queue(&*broker, "q", 0..20).await?;
@@ -29,7 +30,7 @@ pub(crate) async fn a_confirmed_message_survives_a_kill(harness: &mut dyn Harnes
             let taken = take(&mut consumer, 20).await?;
             is(&taken, 0..20, "what was confirmed before the kill")?;
             ensure!(
-                taken.iter().all(|one| !one.redelivered),
+                !exact || taken.iter().all(|one| !one.redelivered),
                 "what was never delivered is marked as redelivered"
             );
         } else {
@@ -81,7 +82,10 @@ pub(crate) async fn unacknowledged_messages_survive_a_restart_marked(
     let taken = take(&mut consumer, 8).await?;
     is(&taken, 0..8, "everything")?;
     ensure!(
-        taken.iter().all(|one| one.redelivered == (number(one) < 4)),
+        taken.iter().all(|one| match number(one) {
+            0..4 => one.redelivered,
+            _ => !exact || !one.redelivered,
+        }),
         "what was never delivered is marked, or what was is not"
     );
     Ok(())

@@ -100,9 +100,14 @@ pub(crate) async fn subscriptions_resume_by_themselves(harness: &mut dyn Harness
         consume(&*broker, Source::topic("t.a"), 10).await?,
         consume(&*broker, Source::topic("#"), 10).await?,
     ];
+    let durable_ack = broker.capabilities().has(Capability::DurableAck);
     for round in 0..3 {
         if round > 0 {
-            harness.kill().await;
+            if durable_ack {
+                harness.kill().await;
+            } else {
+                harness.stop().await;
+            }
             is_down(&*broker).await?;
             harness.start().await;
             is_up(&*broker).await?;
