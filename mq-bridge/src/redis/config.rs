@@ -23,8 +23,8 @@ pub struct RedisConfig {
 /// Whether the backend declares [`Capability::Durable`](crate::Capability::Durable)
 ///
 /// A confirmation of Redis means that a message is on disk only with `appendonly yes`,
-/// `appendfsync always`, and a `maxmemory-policy` that evicts no keys without an expiry
-/// (`noeviction` or one of `volatile-*`).
+/// `appendfsync always`, `no-appendfsync-on-rewrite no`, and a `maxmemory-policy` that evicts no
+/// keys without an expiry (`noeviction` or one of `volatile-*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "asked, demanded, or known: there is no fourth")]
 pub enum RedisDurability {

@@ -97,7 +97,7 @@ impl Consumers {
         let watched = lock(&self.sources).get(source).cloned();
         let Some(watched) = watched else { return Ok(()) };
         let mut state = watched.channel.lock().await;
-        state.users -= 1;
+        state.users = state.users.saturating_sub(1);
         if state.users > 0 {
             return Ok(());
         }

@@ -132,6 +132,7 @@ impl RedisDriver {
         ask.arg("GET").arg(&[
             "appendonly",
             "appendfsync",
+            "no-appendfsync-on-rewrite",
             "maxmemory-policy",
             "proto-max-bulk-len",
         ]);
@@ -150,6 +151,7 @@ impl Server {
         Self {
             durable: get("appendonly") == "yes"
                 && get("appendfsync") == "always"
+                && get("no-appendfsync-on-rewrite") == "no"
                 && (policy == "noeviction" || policy.starts_with("volatile-")),
             max_bulk: get("proto-max-bulk-len").parse().unwrap_or(usize::MAX),
         }
@@ -216,8 +218,12 @@ mod tests {
     use super::*;
 
     fn durable(fsync: &str, policy: &str) -> bool {
-        let settings =
-            [("appendonly", "yes"), ("appendfsync", fsync), ("maxmemory-policy", policy)];
+        let settings = [
+            ("appendonly", "yes"),
+            ("appendfsync", fsync),
+            ("no-appendfsync-on-rewrite", "no"),
+            ("maxmemory-policy", policy),
+        ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Server::from_settings(&settings.into_iter().collect()).durable
     }
