@@ -110,31 +110,6 @@ impl Connection {
         self.checked(self.inner.clone().send_packed_commands(calls, 0, calls.len()).await)
     }
 
-    /// Makes calls of scripts in one go, which are loaded again where somebody has flushed them.
-    pub(super) async fn run_all(&self, mut calls: Vec<Cmd>) -> Result<(), Fault> {
-        while !calls.is_empty() {
-            let mut pipeline = Pipeline::with_capacity(calls.len());
-            for call in &calls {
-                pipeline.add_command(call.clone());
-            }
-            let answers = self.all(&pipeline).await?;
-            let mut again = Vec::new();
-            for (call, answer) in calls.into_iter().zip(answers) {
-                if let Value::ServerError(error) = answer {
-                    match self.noted(Fault::from(&error)) {
-                        Fault::NoScript => again.push(call),
-                        fault => return Err(fault),
-                    }
-                }
-            }
-            if !again.is_empty() {
-                self.load_scripts().await?;
-            }
-            calls = again;
-        }
-        Ok(())
-    }
-
     pub(super) async fn load_scripts(&self) -> Result<(), Fault> {
         for script in script::all() {
             self.call(&script.load()).await?;

@@ -186,20 +186,19 @@ impl Link for RedisLink {
     }
 
     async fn settle(&self, batch: Vec<Settlement<EntryId>>) -> Result<(), BrokerError> {
-        let mut calls = Vec::with_capacity(batch.len());
+        let mut call = SETTLE.call(&self.shared.prefix);
         for Settlement { inbox, handles, verdict } in batch {
-            let mut call = SETTLE.call(&self.shared.prefix);
             call.arg(source_key(&inbox.source)).arg(self.consumer_name(&inbox));
             call.arg(match verdict {
                 Verdict::Ack => "ack",
                 Verdict::Requeue => "requeue",
             });
+            call.arg(handles.len());
             for EntryId(id) in &handles {
                 call.arg(id);
             }
-            calls.push(call);
         }
-        self.shared.control.run_all(calls).await.map_err(Fault::into_error)
+        self.shared.control.run(&call).await.map(drop).map_err(Fault::into_error)
     }
 
     async fn listen(&self, pattern: &Arc<str>) -> Result<(), BrokerError> {

@@ -37,15 +37,6 @@ struct State {
     last: u64,
 }
 
-/// What became of a publish.
-enum Fate {
-    Decided(Result<(), BrokerError>),
-    /// Nothing was done: the registry is old.
-    Stale,
-    /// Nothing was done: somebody has flushed the scripts.
-    NoScript,
-}
-
 impl Publisher {
     pub(super) fn new(
         connection: Connection,
@@ -87,75 +78,88 @@ impl Publisher {
         }
     }
 
-    /// Writes as much as goes in one go, takes out what is decided.
+    /// Writes as much as goes in one go, and takes out what is decided.
     async fn write(
         &self,
         state: &mut State,
         waiting: &mut VecDeque<Outgoing>,
     ) -> Result<(), Fault> {
+        let (call, count) = self.call(state, waiting);
         let mut calls = Pipeline::new();
-        let mut octets = 0;
-        for outgoing in waiting.iter() {
-            octets += outgoing.publishes.iter().map(|one| one.message.cost()).sum::<usize>();
-            if octets > OCTETS && !calls.is_empty() {
-                break;
-            }
-            let call = self.call(state, &outgoing.publishes);
-            calls.add_command(call);
-        }
-        let count = calls.len();
+        calls.add_command(call);
         if let Some((replicas, millis)) = self.replicas {
             calls.add_command(cmd("WAIT").arg(replicas).arg(millis.to_string()).take());
         }
-        let mut answers = self.connection.all(&calls).await?;
-        let copies = answers.split_off(count.min(answers.len()));
-        let missing = match (self.replicas, copies.first()) {
-            (Some((wanted, _)), Some(copies)) if number(copies) < i64::from(wanted) => {
-                let reason = format!("{} of {wanted} replicas have it", number(copies));
-                Some(BrokerError::Disconnected { reason: reason.into() })
-            }
-            _ => None,
-        };
-        let mut fates: Vec<Fate> = Vec::with_capacity(answers.len());
-        for answer in answers {
-            match self.fate(answer) {
-                Ok(fate) => fates.push(fate),
-                Err(fault) => {
-                    decide(fates, waiting, missing.as_ref());
-                    return Err(fault);
+        let mut answers = self.connection.all(&calls).await?.into_iter();
+        let answer = answers.next().unwrap_or_default();
+        let missing = self.missing(answers.next().as_ref());
+        match answer {
+            Value::Array(outcomes) => {
+                for (one, outcome) in waiting.drain(..count).zip(outcomes) {
+                    let outcome = self.outcome(outcome);
+                    one.pending
+                        .complete(outcome.and_then(|()| missing.clone().map_or(Ok(()), Err)));
                 }
+                Ok(())
             }
-        }
-        match decide(fates, waiting, missing.as_ref()) {
-            Some(Fate::Stale) => self.update(state).await,
-            Some(Fate::NoScript) => self.connection.load_scripts().await,
-            Some(Fate::Decided(_)) | None => Ok(()),
+            Value::ServerError(error) => match self.connection.noted(Fault::from(&error)) {
+                Fault::NoScript => self.connection.load_scripts().await,
+                Fault::Refused(error) => {
+                    let refused = waiting.drain(..count);
+                    refused.for_each(|one| one.pending.complete(Err(error.clone())));
+                    Ok(())
+                }
+                lost @ Fault::Lost(_) => Err(lost),
+            },
+            // Nothing was done: the registry is old.
+            _ => self.update(state).await,
         }
     }
 
-    fn fate(&self, answer: Value) -> Result<Fate, Fault> {
-        Ok(match answer {
-            Value::Int(0) => Fate::Decided(Ok(())),
-            Value::Int(_) => Fate::Stale,
-            Value::ServerError(error) => match self.connection.noted(Fault::from(&error)) {
-                Fault::Refused(error) => Fate::Decided(Err(error)),
-                Fault::NoScript => Fate::NoScript,
-                lost @ Fault::Lost(_) => return Err(lost),
-            },
-            missing => {
-                let key = text(missing);
-                let queue = Source::queue(key.strip_prefix("q:").unwrap_or(&key));
-                Fate::Decided(Err(BrokerError::not_declared(&queue)))
-            }
+    /// What success is worth without the replicas.
+    fn missing(&self, copies: Option<&Value>) -> Option<BrokerError> {
+        let (wanted, _) = self.replicas?;
+        let copies = copies.map_or(0, number);
+        (copies < i64::from(wanted)).then(|| BrokerError::Disconnected {
+            reason: format!("{copies} of {wanted} replicas have it").into(),
         })
     }
 
-    fn call(&self, state: &mut State, publishes: &[Outbound]) -> Cmd {
+    fn outcome(&self, answer: Value) -> Result<(), BrokerError> {
+        match answer {
+            Value::Int(_) => Ok(()),
+            Value::ServerError(error) => {
+                Err(self.connection.noted(Fault::from(&error)).into_error())
+            }
+            missing => {
+                let key = text(missing);
+                let queue = Source::queue(key.strip_prefix("q:").unwrap_or(&key));
+                Err(BrokerError::not_declared(&queue))
+            }
+        }
+    }
+
+    /// A call for the first so many.
+    fn call(&self, state: &mut State, waiting: &VecDeque<Outgoing>) -> (Cmd, usize) {
         let mut call = PUBLISH.call(&self.prefix);
         call.arg(state.registry.version());
+        let (mut count, mut octets) = (0, 0);
+        for outgoing in waiting {
+            octets += outgoing.publishes.iter().map(|one| one.message.cost()).sum::<usize>();
+            if count > 0 && octets > OCTETS {
+                break;
+            }
+            count += 1;
+            self.write_batch(state, &outgoing.publishes, &mut call);
+        }
+        (call, count)
+    }
+
+    fn write_batch(&self, state: &mut State, publishes: &[Outbound], call: &mut Cmd) {
+        call.arg(publishes.len());
         for publish in publishes {
             let attributes = Attributes::of(publish);
-            entry::write(&publish.message, attributes.block, &mut call);
+            entry::write(&publish.message, attributes.block, call);
             let origin = publish.dead_letter.as_ref().map(|letter| target_key(&letter.target));
             call.arg(attributes.encode()).arg(origin.unwrap_or_default());
             let is_topic = |target: &&Target| matches!(target, Target::Topic(_));
@@ -181,28 +185,5 @@ impl Publisher {
                 }
             }
         }
-        call
     }
-}
-
-/// Tells who waits what is decided; `missing` is what success is worth without replicas. What was
-/// not done stays, and is written again, unless something after it was done: the order would not be
-/// kept. Gives the first fate that stays.
-fn decide(
-    mut fates: Vec<Fate>,
-    waiting: &mut VecDeque<Outgoing>,
-    missing: Option<&BrokerError>,
-) -> Option<Fate> {
-    let is_decided = |fate: &Fate| matches!(fate, Fate::Decided(_));
-    let decided = fates.iter().rposition(is_decided).map_or(0, |last| last + 1);
-    for (fate, done) in fates.drain(..decided).zip(waiting.drain(..decided)) {
-        done.pending.complete(match fate {
-            Fate::Decided(Ok(())) => missing.map_or(Ok(()), |error| Err(error.clone())),
-            Fate::Decided(error) => error,
-            Fate::Stale | Fate::NoScript => {
-                Err(BrokerError::Storage { reason: "the server was changed meanwhile".into() })
-            }
-        });
-    }
-    fates.into_iter().next()
 }

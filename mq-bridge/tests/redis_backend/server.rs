@@ -192,3 +192,27 @@ async fn wrong_credentials_and_missing_permissions_are_refused_at_once() {
     let mut consumer = consume(&modest, Source::durable("d"), 1).await;
     assert_eq!(texts(&take(&mut consumer, 1).await), ["x"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn one_key_that_somebody_has_spoiled_harms_no_other() {
+    let server = start().await;
+    let mut bare = client(&server.url()).await;
+    let broker = open(&server.url()).await;
+    for name in ["good", "bad"] {
+        broker.declare(&Declaration::queue(name)).await.unwrap();
+    }
+    run::<()>(&mut bare, "SET {mq}:q:bad spoiled").await;
+    let publish = |name| broker.publish(Publish::to_queue(name, Message::new("x")));
+    let confirms: Vec<_> = (0..100).flat_map(|_| [publish("good"), publish("bad")]).collect();
+    for (index, confirm) in confirms.into_iter().enumerate() {
+        match confirmed(confirm).await {
+            Ok(()) => assert_eq!(index % 2, 0),
+            Err(error) => {
+                assert!(matches!(error, BrokerError::Refused { .. }), "{error}");
+                assert_eq!(index % 2, 1, "{error}");
+            }
+        }
+    }
+    assert_eq!(depth(&broker, &Source::queue("good")).await, 100);
+}

@@ -1,66 +1,88 @@
--- Publishes a batch whole or not at all.
--- ARGV: version of `wild`, then each message: count of its field arguments, these, its attributes,
--- its origin if that is not its target, the head of its payload for live subscribers, count of its
--- targets, these: `q:NAME` or `t:TOPIC`, count and names of the durable subscriptions with a
--- wildcard that matches.
--- Gives -1 where `wild` has changed, the target that is not declared, or 0.
-local P = KEYS[1]
-if (redis.call('GET', P .. 'version') or '0') ~= ARGV[1] then
+-- Publishes batches, each whole or not at all.
+-- ARGV: version of `wild`, then each batch: count of its messages, these: count of its field
+-- arguments, these, its attributes, its origin if that is not its target, the head of its payload
+-- for live subscribers, count of its targets, these: `q:NAME` or `t:TOPIC`, count and names of the
+-- durable subscriptions with a wildcard that matches.
+-- Gives -1 where `wild` has changed, or for every batch 0, the target that is not declared, or what
+-- the server said.
+local P, ARGV, tonumber = KEYS[1], ARGV, tonumber
+local call, pcall = redis.call, redis.pcall
+if (call('GET', P .. 'version') or '0') ~= ARGV[1] then
   return -1
 end
 
-local messages = {}
-local at = 2
-while at <= #ARGV do
-  local message = { first = at + 1, last = at + tonumber(ARGV[at]), sources = {}, topics = {} }
-  at = message.last + 1
-  message.attributes, message.origin, message.head = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local targets = tonumber(ARGV[at + 3])
-  at = at + 4
-  local seen = {}
-  local function add(source, target)
-    if not seen[source] then
-      seen[source] = true
-      message.sources[#message.sources + 1] = { source, target }
+-- Looks at a batch for what can be refused, before anything of it is written; gives that, or
+-- nothing, and where the next one begins.
+local function check(at)
+  local missing
+  local messages = tonumber(ARGV[at])
+  at = at + 1
+  for _ = 1, messages do
+    at = at + ARGV[at] + 5
+    for _ = 1, tonumber(ARGV[at - 1]) do
+      local target = ARGV[at]
+      if target:sub(1, 1) == 'q' and call('EXISTS', P .. 'm:' .. target) == 0 then
+        missing = missing or target
+      end
+      at = at + 2 + ARGV[at + 1]
     end
   end
-  for _ = 1, targets do
-    local target, wild = ARGV[at], tonumber(ARGV[at + 1])
-    if target:sub(1, 1) == 'q' then
-      if redis.call('EXISTS', P .. 'm:' .. target) == 0 then
-        return target
-      end
-      add(target, target)
-    else
-      message.topics[#message.topics + 1] = target
-      for _, name in ipairs(redis.call('SMEMBERS', P .. 'x:' .. target:sub(3))) do
-        add('d:' .. name, target)
-      end
-      for i = at + 2, at + 1 + wild do
-        add('d:' .. ARGV[i], target)
-      end
-    end
-    at = at + 2 + wild
-  end
-  messages[#messages + 1] = message
+  return missing, at
 end
 
-local touched = {}
-for _, message in ipairs(messages) do
-  for _, to in ipairs(message.sources) do
-    local origin = message.origin ~= '' and message.origin or to[2]
-    redis.call('XADD', P .. to[1], '*', 'mq', message.attributes .. ' ' .. origin,
-      unpack(ARGV, message.first, message.last))
-    touched[to[1]] = true
-  end
-  if #message.topics > 0 then
-    local payload = message.head .. ARGV[message.last]
-    for _, topic in ipairs(message.topics) do
-      redis.call('PUBLISH', P .. topic, payload)
+-- Source -> the last message that was added to it, so that each comes once.
+local added, number = {}, 0
+local first, last, attributes, origin, failure
+local function add(source, target)
+  if added[source] ~= number then
+    added[source] = number
+    local made = pcall('XADD', P .. source, '*', 'mq',
+      attributes .. (origin == '' and target or origin), unpack(ARGV, first, last))
+    if type(made) == 'table' then
+      failure = failure or made
     end
   end
 end
-for source in pairs(touched) do
-  redis.call('PUBLISH', P .. 'n:' .. source, '')
+
+local function write(at)
+  local messages = tonumber(ARGV[at])
+  at = at + 1
+  for _ = 1, messages do
+    number = number + 1
+    first, last = at + 1, at + ARGV[at]
+    attributes, origin = ARGV[last + 1] .. ' ', ARGV[last + 2]
+    local head, payload = ARGV[last + 3], nil
+    at = last + 5
+    for _ = 1, tonumber(ARGV[at - 1]) do
+      local target, wild = ARGV[at], tonumber(ARGV[at + 1])
+      if target:sub(1, 1) == 'q' then
+        add(target, target)
+      else
+        for _, name in ipairs(call('SMEMBERS', P .. 'x:' .. target:sub(3))) do
+          add('d:' .. name, target)
+        end
+        for i = at + 2, at + 1 + wild do
+          add('d:' .. ARGV[i], target)
+        end
+        payload = payload or head .. ARGV[last]
+        call('PUBLISH', P .. target, payload)
+      end
+      at = at + 2 + wild
+    end
+  end
 end
-return 0
+
+local outcomes, at = {}, 2
+while at <= #ARGV do
+  local missing, next = check(at)
+  failure = nil
+  if not missing then
+    write(at)
+  end
+  outcomes[#outcomes + 1] = missing or failure or 0
+  at = next
+end
+for source in pairs(added) do
+  call('PUBLISH', P .. 'n:' .. source, '')
+end
+return outcomes
