@@ -14,9 +14,14 @@ const ATTRIBUTES: &str = "mq";
 const BODY: &str = "body";
 const BLOCK: &str = "headers";
 
-/// Names an entry: its id, as Redis writes it.
+/// Names an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct EntryId(pub(super) Vec<u8>);
+pub(super) struct EntryId {
+    /// As Redis writes it.
+    pub(super) id: Vec<u8>,
+    /// The number of the body that it shares with others; empty if it has one of its own.
+    pub(super) shared: Vec<u8>,
+}
 
 /// `q:NAME` or `t:NAME`
 pub(super) fn target_key(target: &Target) -> String {
@@ -58,7 +63,7 @@ pub(super) fn write(message: &Message, block: bool, call: &mut Cmd) {
 
 /// Reads an entry of `source`: of another program it may be of any form.
 pub(super) fn read(entry: Value, source: &Source, deliveries: u32) -> Incoming<EntryId> {
-    let [id, fields] = items(entry);
+    let [id, fields, shared] = items(entry);
     let fields = list(fields);
     let ours = match &fields[..] {
         [Value::BulkString(name), Value::BulkString(value), .., Value::BulkString(last), _]
@@ -82,7 +87,7 @@ pub(super) fn read(entry: Value, source: &Source, deliveries: u32) -> Incoming<E
         }
     };
     Incoming {
-        handle: EntryId(octets(id)),
+        handle: EntryId { id: octets(id), shared: octets(shared) },
         message: attributes.apply(message),
         target,
         redelivered: attributes.redelivered || deliveries > 1,

@@ -193,9 +193,15 @@ impl Link for RedisLink {
                 Verdict::Ack => "ack",
                 Verdict::Requeue => "requeue",
             });
-            call.arg(handles.len());
-            for EntryId(id) in &handles {
-                call.arg(id);
+            let (shared, own): (Vec<_>, Vec<_>) =
+                handles.iter().partition(|one| !one.shared.is_empty());
+            call.arg(own.len());
+            for entry in own {
+                call.arg(&entry.id);
+            }
+            call.arg(shared.len());
+            for entry in shared {
+                call.arg(&entry.id).arg(&entry.shared);
             }
         }
         self.shared.control.run(&call).await.map(drop).map_err(Fault::into_error)

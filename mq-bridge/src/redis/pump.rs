@@ -82,7 +82,10 @@ impl Pump {
         if !matches!(answer, Value::Array(_)) {
             return Ok(Read::Ended(text(answer)));
         }
-        let [entries, counts, all] = items(answer);
+        let [entries, counts, all, gone] = items(answer);
+        if number(&gone) > 0 {
+            tracing::error!(%source, count = number(&gone), "somebody has removed bodies of messages");
+        }
         let counts: Vec<_> = list(counts).iter().map(number).collect();
         let incoming = list(entries)
             .into_iter()

@@ -57,5 +57,6 @@ scripts! {
     BEGIN = ALWAYS, COMMON, include_str!("lua/begin.lua");
     RENEW = ALWAYS, COMMON, include_str!("lua/renew.lua");
     STATS = ALWAYS, COMMON, include_str!("lua/stats.lua");
+    CLEAR = ALWAYS, COMMON, include_str!("lua/clear.lua");
     WAITING = ALWAYS, COMMON, include_str!("lua/waiting.lua");
 }

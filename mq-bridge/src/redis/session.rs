@@ -9,7 +9,7 @@ use super::config::RedisConfig;
 use super::connection::Connection;
 use super::error::Fault;
 use super::link::Shared;
-use super::script::{RENEW, WAITING};
+use super::script::{CLEAR, RENEW, WAITING};
 use super::value::{list, number, text};
 
 /// How many sources are asked for at once.
@@ -61,12 +61,15 @@ pub(super) async fn keep_alive(shared: Arc<Shared>, publishing: Connection, leas
     }
 }
 
-/// Wakes consumers now and then whose source has messages that came without a notice.
+/// Wakes consumers now and then whose source has messages that came without a notice, and clears
+/// what is left of deleted sources.
 pub(super) async fn poll(shared: Arc<Shared>, every: Duration) {
     let mut rounds = interval(every.max(Duration::from_millis(10)));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let clear = CLEAR.call(&shared.prefix);
     loop {
         rounds.tick().await;
+        while shared.control.run(&clear).await.is_ok_and(|more| number(&more) == 1) {}
         for sources in shared.consumers.sources().chunks(SOURCES) {
             let mut call = WAITING.call(&shared.prefix);
             call.arg(sources);

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod bodies;
 mod nodes;
 mod programs;
 mod proxy;

@@ -3,6 +3,10 @@
 --   m:SOURCE            hash: max, dead, generation, patterns; exists while the source is declared
 --   c:SOURCE            set: its consumers, named SESSION.INBOX
 --   x:TOPIC             set: durable subscriptions with a pattern that is this topic
+--   b:NUMBER            hash: body, entries; a body that several entries share, and how many do
+--   bodies              the last such number
+--   sharing             set: sources with entries that share a body
+--   trash               set: streams of sources that were deleted, named T:NUMBER
 --   wild                hash: durable subscription -> its patterns with wildcards
 --   version, log        how often `wild` has changed, and its last changes
 --   sessions            set: connected links
@@ -47,4 +51,11 @@ local function remove(source, consumer)
     give_back(source, ids)
   end
   redis.call('XGROUP', 'DELCONSUMER', P .. source, GROUP, consumer)
+end
+
+-- Forgets one of the entries that share a body.
+local function unshare(number)
+  if redis.call('HINCRBY', P .. 'b:' .. number, 'entries', -1) <= 0 then
+    redis.call('UNLINK', P .. 'b:' .. number)
+  end
 end

@@ -19,5 +19,11 @@ end
 for _, consumer in ipairs(redis.call('SMEMBERS', P .. 'c:' .. source)) do
   redis.call('SREM', P .. 's:' .. consumer:match('^[^.]*'), consumer .. '\n' .. source)
 end
+if redis.call('SREM', P .. 'sharing', source) == 1 then
+  -- What its entries share is found out later, little by little.
+  local trash = 'T:' .. redis.call('INCR', P .. 'bodies')
+  redis.call('RENAME', P .. source, P .. trash)
+  redis.call('SADD', P .. 'trash', trash)
+end
 redis.call('UNLINK', P .. source, P .. 'm:' .. source, P .. 'c:' .. source)
 notify(source, 'd')

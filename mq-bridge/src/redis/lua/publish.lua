@@ -7,6 +7,8 @@
 -- the server said.
 local P, ARGV, tonumber = KEYS[1], ARGV, tonumber
 local call, pcall = redis.call, redis.pcall
+-- A body of so many octets is stored once for all that it goes to, if that saves enough.
+local SHARED = 1024
 if (call('GET', P .. 'version') or '0') ~= ARGV[1] then
   return -1
 end
@@ -32,14 +34,32 @@ end
 
 -- Source -> the last message that was added to it, so that each comes once.
 local added, number = {}, 0
-local first, last, attributes, origin, failure
-local function add(source, target)
+local failure
+-- Where a message goes, and for which of its targets.
+local sources, targets = {}, {}
+local function goes(source, target)
   if added[source] ~= number then
     added[source] = number
-    local made = pcall('XADD', P .. source, '*', 'mq',
-      attributes .. (origin == '' and target or origin), unpack(ARGV, first, last))
+    sources[#sources + 1], targets[#sources + 1] = source, target
+  end
+end
+
+-- Adds a message with its fields at first..last to where it goes; the last one is its body.
+local function add(first, last, attributes, origin)
+  local body, name = ARGV[last], 'mq'
+  if #body >= SHARED and #body * (#sources - 1) >= 4 * SHARED then
+    local id = call('INCR', P .. 'bodies')
+    last, name, attributes = last - 2, 'mq-shared', id .. ' ' .. attributes
+    call('HSET', P .. 'b:' .. id, 'body', body, 'entries', #sources)
+  end
+  for i, source in ipairs(sources) do
+    local made = pcall('XADD', P .. source, '*', name,
+      attributes .. ' ' .. (origin == '' and targets[i] or origin), unpack(ARGV, first, last))
     if type(made) == 'table' then
       failure = failure or made
+    end
+    if name ~= 'mq' then
+      call('SADD', P .. 'sharing', source)
     end
   end
 end
@@ -48,27 +68,27 @@ local function write(at)
   local messages = tonumber(ARGV[at])
   at = at + 1
   for _ = 1, messages do
-    number = number + 1
-    first, last = at + 1, at + ARGV[at]
-    attributes, origin = ARGV[last + 1] .. ' ', ARGV[last + 2]
+    number, sources, targets = number + 1, {}, {}
+    local first, last = at + 1, at + ARGV[at]
     local head, payload = ARGV[last + 3], nil
     at = last + 5
     for _ = 1, tonumber(ARGV[at - 1]) do
       local target, wild = ARGV[at], tonumber(ARGV[at + 1])
       if target:sub(1, 1) == 'q' then
-        add(target, target)
+        goes(target, target)
       else
         for _, name in ipairs(call('SMEMBERS', P .. 'x:' .. target:sub(3))) do
-          add('d:' .. name, target)
+          goes('d:' .. name, target)
         end
         for i = at + 2, at + 1 + wild do
-          add('d:' .. ARGV[i], target)
+          goes('d:' .. ARGV[i], target)
         end
         payload = payload or head .. ARGV[last]
         call('PUBLISH', P .. target, payload)
       end
       at = at + 2 + wild
     end
+    add(first, last, ARGV[last + 1], ARGV[last + 2])
   end
 end
 

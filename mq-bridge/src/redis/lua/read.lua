@@ -1,7 +1,8 @@
 -- Reads for a consumer: what has been given back first.
 -- ARGV: source, consumer, its generation, most entries, octets after which no more are read.
--- Gives the entries, how often those were delivered that had been given back (they come first), and
--- whether all was read; or why the consumer is none any more.
+-- Gives the entries, each with the number of its shared body; how often those were delivered that
+-- had been given back (they come first); whether all was read; how many are gone because somebody
+-- removed their body. Or says why the consumer is none any more.
 local source, consumer = ARGV[1], ARGV[2]
 local most, octets = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('SISMEMBER', P .. 'c:' .. source, consumer) == 0 then
@@ -12,19 +13,42 @@ if redis.call('SISMEMBER', P .. 'c:' .. source, consumer) == 0 then
   return generation ~= ARGV[3] and 'taken over' or 'lost'
 end
 
-local entries, counts, read = {}, {}, 0
+local entries, counts, read, gone = {}, {}, 0, 0
 -- How many to read next: a few at first, then as many as seem to fit.
 local function step()
   local fitting = read == 0 and 8 or math.floor((octets - read) * #entries / read)
   return math.min(most - #entries, math.max(1, fitting), 1000)
 end
-local function take(some)
+-- Puts the body that an entry shares in its place; gives whether there is one.
+local function resolve(entry)
+  local fields = entry[2]
+  local number, attributes = fields[2]:match('^(%d+) (.*)$')
+  local body = number and redis.call('HGET', P .. 'b:' .. number, 'body')
+  if not body then
+    redis.call('XACK', P .. source, GROUP, entry[1])
+    redis.call('XDEL', P .. source, entry[1])
+    gone = gone + 1
+    return false
+  end
+  fields[1], fields[2] = 'mq', attributes
+  fields[#fields + 1] = 'body'
+  fields[#fields + 1] = body
+  entry[3] = number
+  return true
+end
+
+local function take(some, count)
   for _, entry in ipairs(some) do
-    entries[#entries + 1] = entry
-    for _, text in ipairs(entry[2]) do
-      read = read + #text
+    if entry[2][1] ~= 'mq-shared' or resolve(entry) then
+      entries[#entries + 1] = entry
+      if count then
+        counts[#counts + 1] = count[entry[1]]
+      end
+      for _, text in ipairs(entry[2]) do
+        read = read + #text
+      end
+      read = read + 64
     end
-    read = read + 64
   end
 end
 
@@ -42,10 +66,7 @@ while #entries < most and read < octets do
     for _, entry in ipairs(held) do
       count[entry[1]] = entry[4] + 1
     end
-    for _, entry in ipairs(claimed) do
-      counts[#counts + 1] = count[entry[1]]
-    end
-    take(claimed)
+    take(claimed, count)
   end
   if #ids < want then
     break
@@ -63,4 +84,4 @@ while #entries < most and read < octets do
     break
   end
 end
-return { entries, counts, all }
+return { entries, counts, all, gone }
