@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use mq_bridge::testkit::servers::TestServer;
 use mq_bridge::{
-    Broker, BrokerError, Capability, Declaration, Message, Publish, Redis, RedisConfig,
+    Broker, BrokerError, Capability, Declaration, EndReason, Message, Publish, Redis, RedisConfig,
     RedisDurability, RemoteOptions, Source,
 };
 use redis::cmd;
 
 use crate::steps::{
-    ack, client, config, confirmed, consume, depth, open, run, send, send_topic, start, take,
-    texts, until,
+    ack, client, config, confirmed, consume, depth, ended, open, run, send, send_topic, start,
+    take, texts, until,
 };
 
 fn large(queue: &str) -> Publish {
@@ -215,4 +215,21 @@ async fn one_key_that_somebody_has_spoiled_harms_no_other() {
         }
     }
     assert_eq!(depth(&broker, &Source::queue("good")).await, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn a_stream_that_somebody_has_removed_is_made_anew() {
+    let server = start().await;
+    let mut bare = client(&server.url()).await;
+    let broker = open(&server.url()).await;
+    broker.declare(&Declaration::queue("q")).await.unwrap();
+    let mut consumer = consume(&broker, Source::queue("q"), 10).await;
+    run::<()>(&mut bare, "DEL {mq}:q:q").await;
+    send(&broker, "q", &["x"]).await;
+    ended(&mut consumer).await;
+    assert!(matches!(consumer.end_reason(), Some(EndReason::Broker(_))));
+    drop(consumer);
+    let mut consumer = consume(&broker, Source::queue("q"), 10).await;
+    assert_eq!(texts(&take(&mut consumer, 1).await), ["x"]);
 }

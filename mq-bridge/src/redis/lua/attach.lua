@@ -11,6 +11,10 @@ end
 if before ~= '' and before ~= generation then
   return 'taken over'
 end
+local failure = make_stream(source)
+if failure then
+  return failure
+end
 if before == '' and ARGV[3] == 'takeover' then
   local older = redis.call('SMEMBERS', P .. 'c:' .. source)
   for _, one in ipairs(older) do

@@ -23,6 +23,13 @@ local function declared(source)
   return redis.call('EXISTS', P .. 'm:' .. source) == 1
 end
 
+-- Makes the stream and its group where they are missing. A stream that another program has made is
+-- taken as it is. Gives what went wrong.
+local function make_stream(source)
+  local made = redis.pcall('XGROUP', 'CREATE', P .. source, GROUP, '0', 'MKSTREAM')
+  return made.err and not made.err:find('BUSYGROUP', 1, true) and made
+end
+
 local function notify(source, notice)
   redis.call('PUBLISH', P .. 'n:' .. source, notice)
 end

@@ -4,10 +4,9 @@ local source, max, dead = ARGV[1], ARGV[2], ARGV[3]
 local meta = P .. 'm:' .. source
 local known = redis.call('HMGET', meta, 'max', 'dead', 'patterns')
 if not known[1] then
-  -- A stream that another program has made is taken as it is.
-  local made = redis.pcall('XGROUP', 'CREATE', P .. source, GROUP, '0', 'MKSTREAM')
-  if made.err and not made.err:find('BUSYGROUP', 1, true) then
-    return made
+  local failure = make_stream(source)
+  if failure then
+    return failure
   end
   redis.call('HSET', meta, 'generation', '0')
 end
