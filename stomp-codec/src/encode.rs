@@ -18,8 +18,8 @@ pub fn encode(frame: &Frame, version: Version, dst: &mut BytesMut) -> Result<(),
         dst.truncate(start);
         return result;
     }
-    dst.reserve(frame.body.len() + 1);
-    dst.put_slice(&frame.body);
+    dst.reserve(frame.body().len() + 1);
+    dst.put_slice(frame.body());
     dst.put_u8(0);
     Ok(())
 }
@@ -65,13 +65,13 @@ const JOINED_BODY: usize = 1024;
 /// As [`encode`].
 pub fn encode_transmit(frame: &Frame, version: Version) -> Result<Transmit, EncodeError> {
     let mut dst = BytesMut::new();
-    if frame.body.len() <= JOINED_BODY {
+    if frame.body().len() <= JOINED_BODY {
         encode(frame, version, &mut dst)?;
         return Ok(Transmit::from_bytes(dst.freeze()));
     }
     encode_head(frame, version, &mut dst)?;
     Ok(Transmit {
-        parts: [dst.freeze(), frame.body.clone(), Bytes::from_static(b"\0"), Bytes::new()],
+        parts: [dst.freeze(), frame.body_bytes(), Bytes::from_static(b"\0"), Bytes::new()],
         text: None,
     })
 }
@@ -80,7 +80,7 @@ pub fn encode_transmit(frame: &Frame, version: Version) -> Result<Transmit, Enco
 ///
 /// On an error `dst` holds a part of the head.
 fn encode_head(frame: &Frame, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
-    let mut head = HeadWriter::new(frame.command, version, !frame.body.is_empty(), dst)?;
+    let mut head = HeadWriter::new(frame.command, version, !frame.body().is_empty(), dst)?;
     if frame.escaped {
         for (name, value) in frame.headers() {
             head.header(name.as_bytes(), value.as_bytes())?;
@@ -90,7 +90,7 @@ fn encode_head(frame: &Frame, version: Version, dst: &mut BytesMut) -> Result<()
             head.header(name, value)?;
         }
     }
-    head.finish(frame.body.len());
+    head.finish(frame.body().len());
     Ok(())
 }
 

@@ -3,7 +3,6 @@ use std::borrow::Cow;
 use memchr::memchr;
 
 use crate::Version;
-use crate::find::find;
 
 /// How the header octets of a frame are to be read
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +40,9 @@ impl Reading {
         }
     }
 
-    /// Where the first escape sequence is that is not defined
-    pub(crate) fn undefined_escape(self, octets: &[u8]) -> Option<usize> {
-        let mut rest = octets;
-        while let Some(at) = find(b'\\', rest) {
-            let backslash = octets.len() - rest.len() + at;
-            match rest.get(at + 1).copied().and_then(|letter| self.letter(letter)) {
-                Some(_) => rest = rest.get(at + 2..).unwrap_or_default(),
-                None => return Some(backslash),
-            }
-        }
-        None
+    /// Whether a backslash and this octet are an escape sequence
+    pub(crate) const fn defines(self, letter: u8) -> bool {
+        self.letter(letter).is_some()
     }
 
     /// The text that `octets` stand for; allocates only where a backslash is present

@@ -1,4 +1,6 @@
 //! Searches that are made for heads of frames: short, and many of them
+//!
+//! Octets are looked at many at a time, in plain integers and in loops that are compiled to vector instructions.
 
 use memchr::memchr;
 
@@ -27,43 +29,108 @@ pub(crate) fn find(needle: u8, octets: &[u8]) -> Option<usize> {
     memchr(needle, octets.get(before..).unwrap_or_default()).map(|at| before + at)
 }
 
-/// [`survey`] saw an octet that is not ASCII
-pub(crate) const NOT_ASCII: u8 = 0x80;
-/// [`survey`] saw a NUL
-pub(crate) const NUL: u8 = 1;
-/// [`survey`] saw a CR
-pub(crate) const CR: u8 = 2;
-/// [`survey`] saw a backslash
-pub(crate) const BACKSLASH: u8 = 4;
+/// Octets that are marked together
+const BLOCK: usize = 4 * WORD;
 
-/// What of the above octets hold
-///
-/// Looks at many at a time, the last of them twice: the loops are compiled to vector instructions.
-pub(crate) fn survey(octets: &[u8]) -> u8 {
-    const WIDTH: usize = 32;
-    let Some(last) = octets.last_chunk::<WIDTH>() else {
-        return octets.iter().fold(0, |found, octet| found | class(*octet));
-    };
-    let mut found = last.map(class);
-    for chunk in octets.chunks_exact(WIDTH) {
-        for (found, octet) in found.iter_mut().zip(chunk) {
-            *found |= class(*octet);
-        }
+/// Octets whose marks are in one word
+pub(crate) const WORD: usize = 8;
+
+const LF: u8 = 1;
+const COLON: u8 = 2;
+const UNUSUAL: u8 = 4;
+
+/// What an octet of a head is to the scanner: LF, a colon, or unusual: another control character, a backslash,
+/// not ASCII
+#[inline]
+const fn mark(octet: u8) -> u8 {
+    const fn all(is: bool) -> u8 {
+        if is { 0xFF } else { 0 }
     }
-    found.iter().fold(0, |all, found| all | found)
+    let line_feed = all(octet == b'\n');
+    // As signed numbers those that are not ASCII are below zero.
+    let low = all((octet as i8) < 0x20);
+    let unusual = (low ^ line_feed) | all(octet == b'\\');
+    (line_feed & LF) | (all(octet == b':') & COLON) | (unusual & UNUSUAL)
 }
 
+/// The marks of eight octets, each in its place
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks(u64);
+
+/// The marks of the octets at `at`; those behind the end have none
 #[inline]
-fn class(octet: u8) -> u8 {
-    (octet & NOT_ASCII)
-        | (u8::from(octet == 0) * NUL)
-        | (u8::from(octet == b'\r') * CR)
-        | (u8::from(octet == b'\\') * BACKSLASH)
+pub(crate) fn marks(octets: &[u8], at: usize) -> [Marks; BLOCK / WORD] {
+    let rest = octets.get(at..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(block) => mark_block(block),
+        None => mark_last(rest),
+    }
+}
+
+/// On its own, so that the loop is compiled to vector instructions whatever the caller does with the marks.
+#[inline(never)]
+fn mark_block(block: &[u8; BLOCK]) -> [Marks; BLOCK / WORD] {
+    let mut marks = [0; BLOCK];
+    marks.iter_mut().zip(block).for_each(|(to, from)| *to = mark(*from));
+    let mut words = [Marks(0); BLOCK / WORD];
+    for (to, from) in words.iter_mut().zip(marks.chunks_exact(WORD)) {
+        *to = Marks(from.first_chunk().map_or(0, |octets| u64::from_le_bytes(*octets)));
+    }
+    words
+}
+
+#[cold]
+fn mark_last(rest: &[u8]) -> [Marks; BLOCK / WORD] {
+    let mut block = [b' '; BLOCK];
+    block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    mark_block(&block)
+}
+
+impl Marks {
+    /// The places of line feeds and colons in order, and whether it is a colon
+    #[inline]
+    pub(crate) fn separators(self) -> impl Iterator<Item = (usize, bool)> {
+        self.only(LF | COLON)
+            .bits()
+            .map(|bit| (bit / 8, bit % 8 == COLON.trailing_zeros() as usize))
+    }
+
+    /// Whether there is an unusual octet
+    #[inline]
+    pub(crate) const fn are_unusual(self) -> bool {
+        self.only(UNUSUAL).0 != 0
+    }
+
+    /// The places of unusual octets in order
+    #[inline]
+    pub(crate) fn unusual(self) -> impl Iterator<Item = usize> {
+        self.only(UNUSUAL).bits().map(|bit| bit / 8)
+    }
+
+    /// The marks of the first `octets` octets, fewer than eight
+    #[inline]
+    pub(crate) const fn before(self, octets: usize) -> Self {
+        Self(self.0 & !(u64::MAX << (8 * octets)))
+    }
+
+    #[inline]
+    const fn only(self, mark: u8) -> Self {
+        Self(self.0 & u64::from_le_bytes([mark; WORD]))
+    }
+
+    #[inline]
+    fn bits(mut self) -> impl Iterator<Item = usize> {
+        std::iter::from_fn(move || {
+            let bit = (self.0 != 0).then(|| self.0.trailing_zeros() as usize)?;
+            self.0 &= self.0 - 1;
+            Some(bit)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BACKSLASH, CR, NOT_ASCII, NUL, find, survey};
+    use super::{BLOCK, WORD, find, marks};
 
     #[test]
     fn the_first_is_found_wherever_it_is() {
@@ -81,23 +148,56 @@ mod tests {
         }
     }
 
+    /// Separators and unusual octets of a block, as found
+    fn found(octets: &[u8], at: usize) -> (Vec<(usize, bool)>, Vec<usize>) {
+        let (mut separators, mut unusual) = (Vec::new(), Vec::new());
+        for (index, marks) in marks(octets, at).into_iter().enumerate() {
+            let base = at + index * WORD;
+            separators.extend(marks.separators().map(|(place, colon)| (base + place, colon)));
+            unusual.extend(marks.unusual().map(|place| base + place));
+            assert_eq!(marks.are_unusual(), marks.unusual().next().is_some());
+        }
+        (separators, unusual)
+    }
+
+    /// The same, octet by octet
+    fn expected(octets: &[u8], at: usize) -> (Vec<(usize, bool)>, Vec<usize>) {
+        let block = || octets.iter().copied().enumerate().skip(at).take(BLOCK);
+        let separators = block()
+            .filter(|(_, octet)| matches!(octet, b'\n' | b':'))
+            .map(|(place, octet)| (place, octet == b':'));
+        let unusual = block()
+            .filter(|(_, octet)| *octet != b'\n' && matches!(octet, 0..0x20 | b'\\' | 0x80..));
+        (separators.collect(), unusual.map(|(place, _)| place).collect())
+    }
+
     #[test]
-    fn one_unusual_octet_is_enough_anywhere() {
-        for length in 0..100 {
-            let mut octets = vec![b'\n'; length];
-            assert_eq!(survey(&octets), 0);
-            for at in 0..length {
-                for (octet, class) in [
-                    (0, NUL),
-                    (b'\r', CR),
-                    (b'\\', BACKSLASH),
-                    (0x80, NOT_ASCII),
-                    (0xFF, NOT_ASCII),
-                ] {
-                    octets[at] = octet;
-                    assert_eq!(survey(&octets), class, "{length} {at}");
+    fn every_octet_is_marked_at_every_place() {
+        for octet in 0..=u8::MAX {
+            for length in 1..2 * BLOCK {
+                let mut octets = vec![b'x'; length];
+                octets[length - 1] = octet;
+                for at in [0, length - 1, length] {
+                    assert_eq!(found(&octets, at), expected(&octets, at), "{octet} {length}");
                 }
-                octets[at] = 0x7F;
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_do_not_disturb_each_other() {
+        let octets = b"\n:\0\r\\\xFF:\n ::\n\nab:\n:cd\0\n\x80\x7F\t[;9\x0B\\\\\n\n:::\r\n";
+        for at in 0..=octets.len() {
+            assert_eq!(found(octets, at), expected(octets, at), "{at}");
+        }
+    }
+
+    #[test]
+    fn marks_before_a_place_are_those_before_it() {
+        for [marks, ..] in [marks(b"\n:\n:\n:\n:", 0), marks(b"\r\r\r\r\r\r\r\r", 0)] {
+            for place in 0..WORD {
+                let before = marks.before(place);
+                assert_eq!(before.separators().count() + before.unusual().count(), place);
             }
         }
     }

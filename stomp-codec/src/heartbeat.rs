@@ -1,6 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::grammar;
+
 /// One side's `heart-beat` header: what it can send and what it wants to get
 ///
 /// Zero means never. On the wire both are whole milliseconds.
@@ -27,8 +29,9 @@ impl HeartBeat {
     /// Numbers that milliseconds in 63 bits cannot hold are taken as that maximum. `None` where the value
     /// is malformed.
     pub fn parse(value: &str) -> Option<Self> {
-        let (can_send, wants) = value.split_once(',')?;
-        Some(Self { can_send: milliseconds(can_send)?, wants: milliseconds(wants)? })
+        let (can_send, wants) = grammar::heart_beat(value)?;
+        let milliseconds = |number: u64| Duration::from_millis(number.min(i64::MAX.unsigned_abs()));
+        Some(Self { can_send: milliseconds(can_send), wants: milliseconds(wants) })
     }
 
     /// The interval from this side to `peer`: the slower of the two, `None` where either is zero
@@ -46,15 +49,6 @@ impl fmt::Display for HeartBeat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{},{}", self.can_send.as_millis(), self.wants.as_millis())
     }
-}
-
-fn milliseconds(digits: &str) -> Option<Duration> {
-    if digits.is_empty() || !digits.bytes().all(|octet| octet.is_ascii_digit()) {
-        return None;
-    }
-    // Only the size can still be wrong.
-    let number = digits.parse().unwrap_or(u64::MAX);
-    Some(Duration::from_millis(number.min(i64::MAX.unsigned_abs())))
 }
 
 fn agree(can_send: Duration, wants: Duration) -> Option<Duration> {

@@ -26,7 +26,7 @@
 //! let mut decoder = Decoder::new(Mode::Strict, Limits::DEFAULT);
 //! let Some(Item::Frame(copy)) = decoder.decode(&mut buffer)? else { panic!() };
 //! assert_eq!(copy.header("destination").as_deref(), Some("/queue/a:b"));
-//! assert_eq!(&**copy.body(), b"hello");
+//! assert_eq!(copy.body(), b"hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -70,6 +70,7 @@ mod error;
 mod escape;
 mod find;
 mod frame;
+mod grammar;
 mod heartbeat;
 mod limits;
 mod outbox;

@@ -82,7 +82,7 @@ impl SharedMessage {
         let mut message = Frame::new(Command::Message)
             .with_header("destination", &send.header("destination").unwrap_or_default())
             .with_header("message-id", message_id)
-            .with_body(send.body().clone());
+            .with_body(send.body_bytes());
         for (name, value) in headers {
             message.push_header(name, value);
         }
@@ -103,7 +103,7 @@ impl SharedMessage {
     }
 
     /// The body
-    pub fn body(&self) -> &Bytes {
+    pub fn body(&self) -> &[u8] {
         self.inner.frame.body()
     }
 
@@ -177,7 +177,7 @@ impl Encoded {
         let body = if joined {
             [Bytes::new(), Bytes::new()]
         } else {
-            [body.clone(), Bytes::from_static(b"\0")]
+            [message.body_bytes(), Bytes::from_static(b"\0")]
         };
         Self { tail: tail.freeze(), body, omitted, deliverable }
     }

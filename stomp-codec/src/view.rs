@@ -43,8 +43,13 @@ macro_rules! views {
             }
 
             /// The body
-            pub const fn body(&self) -> &Bytes {
+            pub fn body(&self) -> &[u8] {
                 self.0.body()
+            }
+
+            /// The body, sharing the memory
+            pub fn body_bytes(&self) -> Bytes {
+                self.0.body_bytes()
             }
         }
 

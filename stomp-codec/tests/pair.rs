@@ -54,7 +54,7 @@ fn a_whole_session_works_in_every_version() {
             let ServerEvent::Send { send, receipt: None } = pair.server_events.remove(0) else {
                 panic!()
             };
-            assert_eq!(&**send.body(), b"hello");
+            assert_eq!(send.body(), b"hello");
 
             pair.server.deliver(&id, &message("m-1", "a\0b"), 1, false).unwrap();
             pair.server.deliver(&id, &message("m-2", ""), 2, true).unwrap();
@@ -64,7 +64,7 @@ fn a_whole_session_works_in_every_version() {
                 panic!()
             };
             assert_eq!(got, subscription);
-            assert_eq!(&**first.body(), b"a\0b");
+            assert_eq!(first.body(), b"a\0b");
             let Event::Message { message: second, .. } = pair.client_events.remove(0) else {
                 panic!()
             };

@@ -78,7 +78,7 @@ impl Session {
         send: &view::Send,
     ) -> Result<Outcome, GatewayError> {
         let destination = route.destination.clone();
-        let mut request = SendRequest::new(who.user.clone(), destination, send.body().clone())
+        let mut request = SendRequest::new(who.user.clone(), destination, send.body_bytes())
             .with_device(who.device.clone());
         if let Some(kind) = send.header("kind") {
             request = request.with_kind(&kind, send.header("up-to").as_deref())?;
@@ -107,7 +107,7 @@ impl Session {
             Some(target) if name == "reply-to" => (name, target.as_str().into()),
             _ => (name, value),
         });
-        let message = self.inner.transient(&who.user, &route.shown, replaced, send.body().clone());
+        let message = self.inner.transient(&who.user, &route.shown, replaced, send.body_bytes());
         if let (Target::Queue(name), false) = (&target, route.declared) {
             declare_queue(&self.inner, name).await?;
             route.declared = true;

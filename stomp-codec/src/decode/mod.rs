@@ -1,5 +1,4 @@
 mod chunk;
-mod grammar;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -8,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 pub use chunk::ChunkDecoder;
 
-use crate::frame::Head;
+use crate::frame::Octets;
 use crate::{Command, DecodeError, Frame, Limits, Mode, Version};
 use scan::{Found, Scanner};
 
@@ -111,26 +110,19 @@ impl Decoder {
 
     /// Makes a frame of its octets
     #[inline]
-    fn frame(&mut self, mut octets: Bytes, head: usize, body: usize) -> Frame {
-        self.scanner.taken(octets.len());
+    fn frame(&mut self, all: Bytes, head: usize, body: usize) -> Frame {
+        self.scanner.taken(all.len());
         let command = self.scanner.command;
         // EOLs behind CONNECT are tolerated, not a body.
         let is_connect = matches!(command, Command::Connect | Command::Stomp);
-        let none = body == 0 || (is_connect && self.scanner.version > Version::V1_0);
-        let body = if none {
-            Bytes::new()
-        } else {
-            let mut rest = octets.split_off(head);
-            rest.truncate(body);
-            rest
-        };
+        let has_body = !is_connect || self.scanner.version == Version::V1_0;
         Frame {
             command,
             reading: self.scanner.reading(),
-            escaped: self.scanner.escaped,
-            head: Head::Wire(octets),
-            spans: self.scanner.spans.take(),
-            body,
+            escaped: self.scanner.escaped(),
+            cr_ends_lines: self.scanner.has_cr(),
+            lines: self.scanner.lines.take(),
+            octets: Octets::Wire { all, head, body: if has_body { body } else { 0 } },
         }
     }
 }

@@ -1,12 +1,15 @@
-//! Finds where frames end, one line at a time from a saved position
+//! Finds where frames end, from a saved position
+
+mod head;
+mod unusual;
 
 use memchr::{memchr, memchr2};
 
-use super::grammar::{self, Fault};
 use crate::escape::Reading;
-use crate::find::{self, find, survey};
-use crate::frame::{MAX_HEAD, Span, Spans, trim_blanks};
+use crate::find::find;
+use crate::frame::{Lines, MAX_HEAD};
 use crate::{Command, DecodeError, DecodeErrorKind, Limits, Mode, Version};
+use unusual::Unusual;
 
 /// What stands at the front of the octets
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +26,7 @@ pub(super) enum Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Between,
-    Command,
-    Headers,
+    Head,
     Body,
     Dead,
 }
@@ -44,11 +46,15 @@ pub(super) struct Scanner {
     stage: Stage,
     /// Where the current line begins.
     line: usize,
+    /// Where the first colon of the current line is, or 0.
+    colon: usize,
     /// Up to where the current line, or the body, was searched.
     seen: usize,
+    /// Whether anything was noted in `unusual`.
+    is_unusual: bool,
+    unusual: Unusual,
     pub(super) command: Command,
-    pub(super) spans: Spans,
-    pub(super) escaped: bool,
+    pub(super) lines: Lines,
     content_length: Option<u64>,
     /// Where the body begins, and where its NUL is if `content-length` says so.
     body: usize,
@@ -68,10 +74,12 @@ impl Scanner {
             base: 0,
             stage: Stage::Between,
             line: 0,
+            colon: 0,
             seen: 0,
+            is_unusual: false,
+            unusual: Unusual::NONE,
             command: Command::Connect,
-            spans: Spans::new(),
-            escaped: false,
+            lines: Lines::new(),
             content_length: None,
             body: 0,
             body_end: None,
@@ -88,6 +96,16 @@ impl Scanner {
     /// Octets of the stream that were taken so far
     pub(super) const fn offset(&self) -> u64 {
         self.base
+    }
+
+    /// Whether the head holds backslashes that begin escape sequences
+    pub(super) const fn escaped(&self) -> bool {
+        self.unusual.backslash && self.reading().escapes()
+    }
+
+    /// Whether the head holds CRs that are part of an EOL
+    pub(super) const fn has_cr(&self) -> bool {
+        self.unusual.cr
     }
 
     pub(super) const fn reading(&self) -> Reading {
@@ -125,16 +143,12 @@ impl Scanner {
                 }
                 Some(_) => {}
             }
-            self.stage = Stage::Command;
+            self.begin_head();
+            self.stage = Stage::Head;
         }
-        if self.stage == Stage::Command {
-            let Some(end) = self.command_end(data)? else { return Ok(Found::More) };
-            self.command(data, end)?;
-            self.stage = Stage::Headers;
-        }
-        if self.stage == Stage::Headers {
-            let Some(head) = self.headers(data)? else { return Ok(Found::More) };
-            self.head(data, head)?;
+        if self.stage == Stage::Head {
+            let Some(head) = self.head_end(data)? else { return Ok(Found::More) };
+            self.check_head(data, head)?;
             self.stage = Stage::Body;
         }
         match (self.fault, self.body_end) {
@@ -178,217 +192,6 @@ impl Scanner {
             0 => None,
             octets => Some(Found::HeartBeats { octets, count }),
         })
-    }
-
-    /// Where the command line ends; on success `seen` is behind its LF
-    #[inline]
-    fn command_end(&mut self, data: &[u8]) -> Result<Option<usize>, DecodeError> {
-        let limit = self.limits.command;
-        let rest = data.get(self.seen..).unwrap_or_default();
-        let Some(length) = find(b'\n', rest) else {
-            return self.unended_line(data, limit, self.seen);
-        };
-        self.count_examined(length + 1);
-        let end = self.seen + length;
-        if end > limit || end >= self.limits.head {
-            self.check_length(data, end, limit, true)?;
-        }
-        self.seen = end + 1;
-        Ok(Some(end))
-    }
-
-    /// Takes note of a line that has not ended
-    ///
-    /// A NUL that came since `from` says that it will not end; others are left to the end of the head.
-    fn unended_line(
-        &mut self,
-        data: &[u8],
-        limit: usize,
-        from: usize,
-    ) -> Result<Option<usize>, DecodeError> {
-        self.count_examined(data.len() - self.seen);
-        self.check_length(data, data.len(), limit, false)?;
-        if let Some(nul) = memchr(0, data.get(from..).unwrap_or_default()) {
-            return Err(self.nul_in_head(data, from + nul));
-        }
-        self.seen = data.len();
-        Ok(None)
-    }
-
-    /// Refuses a line of which `end` octets have come, where that is too many; `ended` with an LF or not
-    #[cold]
-    fn check_length(
-        &self,
-        data: &[u8],
-        end: usize,
-        limit: usize,
-        ended: bool,
-    ) -> Result<(), DecodeError> {
-        // A CR that may belong to the EOL, or does, is no part of the line.
-        let carriage_return = self.cr_ends_lines()
-            && (ended || end - self.line == limit + 1)
-            && end > self.line
-            && data.get(end - 1) == Some(&b'\r');
-        let line_at = self.line + limit;
-        let line_is_long = end - usize::from(carriage_return) > line_at;
-        let head_at = self.limits.head;
-        let head_is_long = end + usize::from(ended) > head_at;
-        if head_is_long && (head_at <= line_at || !line_is_long) {
-            let kind = DecodeErrorKind::HeadTooLarge { limit: head_at };
-            return Err(self.fault(data, head_at, kind, head_at));
-        }
-        if line_is_long {
-            let kind = match self.stage {
-                Stage::Headers => DecodeErrorKind::HeaderLineTooLong { limit },
-                _ => DecodeErrorKind::CommandTooLong { limit },
-            };
-            return Err(self.fault(data, line_at, kind, self.line));
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn command(&mut self, data: &[u8], end: usize) -> Result<(), DecodeError> {
-        let line = match data.get(..end).unwrap_or_default() {
-            [line @ .., b'\r'] if self.cr_ends_lines() => line,
-            line => line,
-        };
-        match Command::from_octets(line).filter(|command| command.exists_in(self.version)) {
-            Some(command) => self.command = command,
-            None => {
-                let bare_cr = self.cr_ends_lines() && memchr(b'\r', line).is_some();
-                let kind =
-                    if bare_cr { DecodeErrorKind::BareCr } else { DecodeErrorKind::UnknownCommand };
-                return Err(match memchr(0, line) {
-                    Some(nul) => self.nul_in_head(data, nul),
-                    None => self.error(kind, 0),
-                });
-            }
-        }
-        self.spans.clear();
-        self.escaped = false;
-        self.content_length = None;
-        self.line = self.seen;
-        Ok(())
-    }
-
-    /// Takes header lines up to the blank one; gives the length of the head with it
-    #[inline]
-    fn headers(&mut self, data: &[u8]) -> Result<Option<usize>, DecodeError> {
-        let limits = self.limits;
-        let cr_ends_lines = self.cr_ends_lines();
-        let from = self.seen;
-        // Kept out of `self` while the loop runs: this is where the time goes.
-        let mut seen = self.seen;
-        let mut start = self.line;
-        loop {
-            let rest = data.get(seen..).unwrap_or_default();
-            let Some(length) = find(b'\n', rest) else {
-                (self.line, self.seen) = (start, seen);
-                return self.unended_line(data, limits.header_line, from);
-            };
-            self.count_examined(length + 1);
-            let end = seen + length;
-            seen = end + 1;
-            if end - start > limits.header_line || end >= limits.head {
-                self.line = start;
-                self.check_length(data, end, limits.header_line, true)?;
-            }
-            let line = match data.get(start..end).unwrap_or_default() {
-                [line @ .., b'\r'] if cr_ends_lines => line,
-                line => line,
-            };
-            if line.is_empty() {
-                (self.line, self.seen) = (start, seen);
-                return Ok(Some(seen));
-            }
-            let (name, value) = match grammar::header(line) {
-                Ok(header) if self.spans.len() < limits.headers => header,
-                result => {
-                    let kind = if self.spans.len() >= limits.headers {
-                        DecodeErrorKind::TooManyHeaders { limit: limits.headers }
-                    } else if result == Err(Fault::EmptyName) {
-                        DecodeErrorKind::EmptyHeaderName
-                    } else {
-                        DecodeErrorKind::HeaderNoColon
-                    };
-                    return Err(self.fault(data, end, kind, start));
-                }
-            };
-            if name == b"content-length" {
-                self.line = start;
-                self.content_length(data, end, value)?;
-            }
-            self.spans.push(Span::within(start, start + name.len(), start + line.len()));
-            start = seen;
-        }
-    }
-
-    fn content_length(&mut self, data: &[u8], end: usize, value: &[u8]) -> Result<(), DecodeError> {
-        let padded = self.mode == Mode::Lenient || self.version == Version::V1_0;
-        let digits = if padded { trim_blanks(value) } else { value };
-        let Ok(number) = grammar::number(digits) else {
-            return Err(self.fault(data, end, DecodeErrorKind::BadContentLength, self.line));
-        };
-        if self.content_length.is_some_and(|first| first != number) {
-            let kind = DecodeErrorKind::ConflictingContentLength;
-            return Err(self.fault(data, end, kind, self.line));
-        }
-        self.content_length = Some(number);
-        Ok(())
-    }
-
-    /// Checks the head as a whole and says where the body ends, if that is known
-    #[inline]
-    fn head(&mut self, data: &[u8], length: usize) -> Result<(), DecodeError> {
-        let head = data.get(..length).unwrap_or_default();
-        let unusual = survey(head);
-        if unusual != 0 {
-            self.unusual_head(head, unusual)?;
-        }
-        let has_body = self.command.may_have_body() || self.version == Version::V1_0;
-        self.body_end = match self.content_length {
-            None => None,
-            Some(octets) if octets > 0 && !has_body => {
-                return Err(self.body_not_allowed(length));
-            }
-            Some(octets) => match usize::try_from(octets) {
-                Ok(octets) if octets <= self.limits.body => Some(length + octets),
-                _ => return Err(self.body_too_large(length)),
-            },
-        };
-        self.body = length;
-        self.seen = length;
-        Ok(())
-    }
-
-    /// Looks closer at a head that holds a backslash, a NUL, a CR, or octets that are not ASCII
-    #[cold]
-    fn unusual_head(&mut self, head: &[u8], unusual: u8) -> Result<(), DecodeError> {
-        if unusual & find::NUL != 0 {
-            return Err(self.fault(head, head.len(), DecodeErrorKind::NulInHeader, 0));
-        }
-        if unusual & find::CR != 0 && self.cr_ends_lines() {
-            for at in memchr::memchr_iter(b'\r', head) {
-                if head.get(at + 1) != Some(&b'\n') {
-                    return Err(self.error(DecodeErrorKind::BareCr, at));
-                }
-            }
-        }
-        if unusual & find::NOT_ASCII != 0 {
-            if let Err(error) = std::str::from_utf8(head) {
-                return Err(self.error(DecodeErrorKind::InvalidUtf8, error.valid_up_to()));
-            }
-        }
-        let reading = self.reading();
-        if unusual & find::BACKSLASH != 0 && reading.escapes() {
-            self.escaped = true;
-            // No sequence reaches over a colon or an EOL: what stands behind the backslash would be undefined.
-            if let Some(at) = reading.undefined_escape(head) {
-                return Err(self.error(DecodeErrorKind::BadEscape, at));
-            }
-        }
-        Ok(())
     }
 
     /// A body whose length is known: its octets are not looked at

@@ -2,10 +2,11 @@ mod header;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
-pub(crate) use header::{MAX_HEAD, Span, Spans};
+pub(crate) use header::{Lines, MAX_HEAD};
 
 use crate::escape::Reading;
 use crate::{ByteStr, Command};
@@ -24,23 +25,26 @@ pub struct Frame {
     pub(crate) reading: Reading,
     /// Whether a backslash is present in the head, so that reading it needs more than slicing.
     pub(crate) escaped: bool,
-    pub(crate) head: Head,
-    pub(crate) spans: Spans,
-    pub(crate) body: Bytes,
+    /// Whether a CR is present that is part of an EOL.
+    pub(crate) cr_ends_lines: bool,
+    pub(crate) lines: Lines,
+    pub(crate) octets: Octets,
 }
 
-/// The octets that header spans point into
+/// The octets of a frame
 #[derive(Clone)]
-pub(crate) enum Head {
-    Wire(Bytes),
-    Built(Vec<u8>),
+pub(crate) enum Octets {
+    /// As they came: the head, into which `lines` point, then the body, then perhaps others
+    Wire { all: Bytes, head: usize, body: usize },
+    /// Header lines as `lines` have them, in plain text
+    Built { head: Vec<u8>, body: Bytes },
 }
 
-impl Head {
-    fn as_slice(&self) -> &[u8] {
+impl Octets {
+    fn head(&self) -> &[u8] {
         match self {
-            Self::Wire(octets) => octets,
-            Self::Built(octets) => octets,
+            Self::Wire { all, head, .. } => all.get(..*head).unwrap_or_default(),
+            Self::Built { head, .. } => head,
         }
     }
 }
@@ -52,9 +56,9 @@ impl Frame {
             command,
             reading: Reading::Raw,
             escaped: false,
-            head: Head::Built(Vec::new()),
-            spans: Spans::new(),
-            body: Bytes::new(),
+            cr_ends_lines: false,
+            lines: Lines::new(),
+            octets: Octets::Built { head: Vec::new(), body: Bytes::new() },
         }
     }
 
@@ -70,22 +74,26 @@ impl Frame {
     /// Sets the body
     #[must_use]
     pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
+        self.rebuild();
+        if let Octets::Built { body: old, .. } = &mut self.octets {
+            *old = body.into();
+        }
         self
     }
 
     /// Appends a header, as [`Frame::with_header`] does
     pub fn push_header(&mut self, name: &str, value: &str) {
-        if let Head::Wire(_) = self.head {
-            self.rebuild();
-        }
-        if let Head::Built(octets) = &mut self.head {
-            let start = octets.len();
-            octets.extend_from_slice(name.as_bytes());
-            let colon = octets.len();
-            octets.push(b':');
-            octets.extend_from_slice(value.as_bytes());
-            self.spans.push(Span::new(start, colon, octets.len()));
+        self.rebuild();
+        if let Octets::Built { head, .. } = &mut self.octets {
+            head.reserve(name.len() + value.len() + 2);
+            head.extend_from_slice(name.as_bytes());
+            let colon = head.len();
+            head.push(b':');
+            head.extend_from_slice(value.as_bytes());
+            let end = head.len();
+            head.push(b'\n');
+            // What offsets do not reach reads as empty.
+            self.lines.push(colon.min(MAX_HEAD), end.min(MAX_HEAD));
         }
     }
 
@@ -95,28 +103,45 @@ impl Frame {
     }
 
     /// The body
-    pub const fn body(&self) -> &Bytes {
-        &self.body
+    pub fn body(&self) -> &[u8] {
+        match &self.octets {
+            Octets::Wire { all, head, body } => all.get(*head..head + body).unwrap_or_default(),
+            Octets::Built { body, .. } => body,
+        }
+    }
+
+    /// The body, sharing the memory
+    pub fn body_bytes(&self) -> Bytes {
+        match &self.octets {
+            Octets::Wire { all, head, body } => all.slice(*head..head + body),
+            Octets::Built { body, .. } => body.clone(),
+        }
     }
 
     /// The body, sharing the memory
     pub fn into_body(self) -> Bytes {
-        self.body
+        match self.octets {
+            Octets::Wire { mut all, head, body } => {
+                all.advance(head);
+                all.truncate(body);
+                all
+            }
+            Octets::Built { body, .. } => body,
+        }
     }
 
     /// The value of the first header of this name; names are case-sensitive
     pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.find(name).map(|span| self.value(span))
+        self.find(name).map(|value| self.plain(value))
     }
 
     /// The value of the first header of this name, sharing the frame's memory where possible
     pub fn header_text(&self, name: &str) -> Option<ByteStr> {
-        let span = self.find(name)?;
-        let value = self.value(span);
-        Some(match (&value, &self.head) {
+        let value = self.header(name)?;
+        Some(match (&value, &self.octets) {
             // Cannot fail: the value is a slice of the head.
-            (Cow::Borrowed(text), Head::Wire(head)) => {
-                ByteStr::from_utf8(head.slice_ref(text.as_bytes())).unwrap_or_default()
+            (Cow::Borrowed(text), Octets::Wire { all, .. }) => {
+                ByteStr::from_utf8(all.slice_ref(text.as_bytes())).unwrap_or_default()
             }
             _ => ByteStr::from(value),
         })
@@ -129,12 +154,12 @@ impl Frame {
 
     /// Name and value of every header in order, repeats included
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        self.spans.as_slice().iter().map(|span| (self.name(*span), self.value(*span)))
+        self.raw_headers().map(|(name, value)| (self.plain(name), self.plain(value)))
     }
 
     /// Octets that the frame holds: head and body, without what is shared with other frames
     pub fn size(&self) -> usize {
-        self.head.as_slice().len() + self.body.len()
+        self.octets.head().len() + self.body().len()
     }
 
     /// A copy that holds nothing but its own octets
@@ -143,57 +168,61 @@ impl Frame {
     /// them for long.
     #[must_use]
     pub fn detached(&self) -> Self {
-        let head = match &self.head {
-            Head::Wire(octets) => Head::Wire(Bytes::copy_from_slice(octets)),
-            Head::Built(octets) => Head::Built(octets.clone()),
+        let octets = match &self.octets {
+            Octets::Wire { all, head, body } => Octets::Wire {
+                all: Bytes::copy_from_slice(all.get(..head + body).unwrap_or_default()),
+                head: *head,
+                body: *body,
+            },
+            Octets::Built { head, body } => {
+                Octets::Built { head: head.clone(), body: Bytes::copy_from_slice(body) }
+            }
         };
-        Self { head, body: Bytes::copy_from_slice(&self.body), ..self.clone() }
+        Self { octets, lines: self.lines.clone(), ..*self }
     }
 
-    pub(crate) fn raw_headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.spans.as_slice().iter().map(|span| (self.raw(span.name()), self.raw_value(*span)))
+    /// Name and value of every header as they stand in the head
+    pub(crate) fn raw_headers(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        let head = self.octets.head();
+        let slice = move |range: Range<usize>| head.get(range).unwrap_or_default();
+        self.lines.iter().map(move |(name, value)| {
+            let value = match slice(value) {
+                [value @ .., b'\r'] if self.cr_ends_lines => value,
+                value => value,
+            };
+            let is_trimmed = self.reading == Reading::Trimmed;
+            (slice(name), if is_trimmed { trim_blanks(value) } else { value })
+        })
     }
 
-    /// Turns the headers into plain text of this frame's own
+    /// Turns a received frame into one of its own plain text
     fn rebuild(&mut self) {
-        let mut plain = Self::new(self.command);
-        for (name, value) in self.headers() {
-            plain.push_header(&name, &value);
+        if let Octets::Wire { .. } = self.octets {
+            let mut plain = Self::new(self.command);
+            for (name, value) in self.headers() {
+                plain.push_header(&name, &value);
+            }
+            if let Octets::Built { body, .. } = &mut plain.octets {
+                *body = self.body_bytes();
+            }
+            *self = plain;
         }
-        plain.body = std::mem::take(&mut self.body);
-        *self = plain;
     }
 
-    fn find(&self, name: &str) -> Option<Span> {
-        let mut spans = self.spans.as_slice().iter().copied();
-        if self.escaped {
-            spans.find(|span| self.name(*span) == name)
+    fn find(&self, name: &str) -> Option<&[u8]> {
+        let mut headers = self.raw_headers();
+        let (_, value) = if self.escaped {
+            headers.find(|(raw, _)| self.plain(raw) == name)
         } else {
-            spans.find(|span| self.raw(span.name()) == name.as_bytes())
-        }
-    }
-
-    fn name(&self, span: Span) -> Cow<'_, str> {
-        self.plain(self.raw(span.name()))
-    }
-
-    fn value(&self, span: Span) -> Cow<'_, str> {
-        self.plain(self.raw_value(span))
+            headers.find(|(raw, _)| *raw == name.as_bytes())
+        }?;
+        Some(value)
     }
 
     fn plain<'a>(&self, octets: &'a [u8]) -> Cow<'a, str> {
         // Cannot fail: heads are checked when decoded, and built from text.
         let text = std::str::from_utf8(octets).unwrap_or_default();
         if self.escaped { self.reading.unescape(text) } else { Cow::Borrowed(text) }
-    }
-
-    fn raw(&self, range: std::ops::Range<usize>) -> &[u8] {
-        self.head.as_slice().get(range).unwrap_or_default()
-    }
-
-    fn raw_value(&self, span: Span) -> &[u8] {
-        let value = self.raw(span.value());
-        if self.reading == Reading::Trimmed { trim_blanks(value) } else { value }
     }
 }
 
@@ -209,7 +238,7 @@ pub(crate) fn trim_blanks(mut octets: &[u8]) -> &[u8] {
 impl PartialEq for Frame {
     fn eq(&self, other: &Self) -> bool {
         self.command == other.command
-            && self.body == other.body
+            && self.body() == other.body()
             && self.headers().eq(other.headers())
     }
 }
@@ -235,7 +264,7 @@ impl fmt::Debug for Frame {
         f.debug_struct("Frame")
             .field("command", &self.command)
             .field("headers", &Headers(self))
-            .field("body", &format_args!("{} octets", self.body.len()))
+            .field("body", &format_args!("{} octets", self.body().len()))
             .finish()
     }
 }

@@ -8,6 +8,7 @@ use super::subscription::{Key, Subscription};
 use super::transaction::Step;
 use super::{AckMode, Action, CloseReason, ErrorReply, Event, ReceiptToken, SubscriptionId};
 use crate::escape::Reading;
+use crate::grammar;
 use crate::{ByteStr, Command, Frame, HeartBeat, Mode, Version, view};
 
 /// Longest subscription identifier: each MESSAGE carries it.
@@ -263,10 +264,8 @@ impl<T> Session<T> {
         match self.version {
             Version::V1_2 => {
                 let id = required(frame, "id", "ACK without id")?;
-                let (slot, number) = id
-                    .split_once('-')
-                    .and_then(|(slot, number)| Some((decimal(slot)?, decimal(number)?)))
-                    .ok_or(Refusal::protocol("ACK of an unknown message"))?;
+                let (slot, number) =
+                    grammar::delivery(&id).ok_or(Refusal::protocol("ACK of an unknown message"))?;
                 let subscription =
                     usize::try_from(slot).ok().and_then(|slot| self.subscriptions.slot(slot));
                 let found = subscription.and_then(|it| Some(place(it, it.find_number(number)?)));
@@ -419,12 +418,4 @@ fn required(frame: &Frame, name: &str, missing: &'static str) -> Result<ByteStr,
         .header_text(name)
         .filter(|value| !value.is_empty())
         .ok_or_else(|| Refusal::protocol(missing))
-}
-
-/// A number as the session writes it: digits only
-fn decimal(digits: &str) -> Option<u64> {
-    if !digits.bytes().all(|octet| octet.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok()
 }

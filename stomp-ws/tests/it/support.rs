@@ -42,7 +42,7 @@ pub(crate) async fn serve(transport: Transport, config: Arc<Config>) -> Seen {
             }
             Event::Send { send, receipt } => {
                 let destination = send.destination().unwrap().into_owned();
-                seen.sends.push(send.body().clone());
+                seen.sends.push(send.body_bytes());
                 match destination.as_str() {
                     "/forbidden" => {
                         let reply =
@@ -56,7 +56,13 @@ pub(crate) async fn serve(transport: Transport, config: Arc<Config>) -> Seen {
                     }
                     _ => {}
                 }
-                publish(connection.session(), &subscriptions, &destination, send.body(), &mut next);
+                publish(
+                    connection.session(),
+                    &subscriptions,
+                    &destination,
+                    &send.body_bytes(),
+                    &mut next,
+                );
                 if let Some(receipt) = receipt {
                     connection
                         .session()
