@@ -1,4 +1,4 @@
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::escape::Reading;
 use crate::{Command, EncodeError, Frame, Transmit, Version};
@@ -70,10 +70,7 @@ pub fn encode_transmit(frame: &Frame, version: Version) -> Result<Transmit, Enco
         return Ok(Transmit::from_bytes(dst.freeze()));
     }
     encode_head(frame, version, &mut dst)?;
-    Ok(Transmit {
-        parts: [dst.freeze(), frame.body_bytes(), Bytes::from_static(b"\0"), Bytes::new()],
-        text: None,
-    })
+    Ok(Transmit::with_body(dst.freeze(), frame.body_bytes()))
 }
 
 /// Writes command, headers and blank line

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::encode::{Writing, put_decimal, write_header};
-use crate::{ByteStr, Command, EncodeError, Frame, Version};
+use crate::{Command, EncodeError, Frame, Version};
 
 /// A MESSAGE for many receivers: encoded once for each version that is met, never copied per receiver
 ///
@@ -21,20 +21,24 @@ pub struct SharedMessage {
 
 struct Inner {
     frame: Frame,
-    message_id: ByteStr,
-    text: OnceLock<bool>,
-    encoded: [OnceLock<Encoded>; 3],
+    message_id: Arc<str>,
+    encoded: [OnceLock<Arc<Encoded>>; 3],
 }
 
 /// What all receivers of one version share
 pub(crate) struct Encoded {
     /// Headers and blank line, with body and NUL where the body is small.
-    pub(crate) tail: Bytes,
-    /// Body and NUL where the body is large.
-    pub(crate) body: [Bytes; 2],
+    tail: Bytes,
+    /// A large body, without its NUL.
+    body: Option<Bytes>,
+    len: usize,
+    /// Whether the octets are UTF-8 text: looked at once for all receivers.
+    is_text: OnceLock<bool>,
     omitted: usize,
-    deliverable: bool,
+    is_deliverable: bool,
 }
+
+static NUL: Bytes = Bytes::from_static(b"\0");
 
 /// Bodies up to this size stand behind the shared headers: one slice less to write for each receiver.
 const JOINED_BODY: usize = 4096;
@@ -52,16 +56,15 @@ impl SharedMessage {
     /// Where `destination` or `message-id` is missing or empty.
     pub fn new(message: Frame) -> Result<Self, EncodeError> {
         let required = |name| {
-            let value = message.header_text(name).filter(|value| !value.is_empty());
+            let value = message.header(name).filter(|value| !value.is_empty());
             value.ok_or(EncodeError::MissingHeader { name })
         };
         required("destination")?;
-        let message_id = required("message-id")?;
+        let message_id = Arc::from(&*required("message-id")?);
         Ok(Self {
             inner: Arc::new(Inner {
                 frame: message,
                 message_id,
-                text: OnceLock::new(),
                 encoded: [OnceLock::new(), OnceLock::new(), OnceLock::new()],
             }),
         })
@@ -93,8 +96,12 @@ impl SharedMessage {
     }
 
     /// The `message-id`
-    pub fn message_id(&self) -> &ByteStr {
+    pub fn message_id(&self) -> &str {
         &self.inner.message_id
+    }
+
+    pub(crate) fn shared_message_id(&self) -> Arc<str> {
+        self.inner.message_id.clone()
     }
 
     /// The frame that this was made from
@@ -117,30 +124,44 @@ impl SharedMessage {
         self.encoded(version).len()
     }
 
-    /// Whether the octets of every receiver are UTF-8 text: looked at once for all of them
-    pub(crate) fn is_text(&self) -> bool {
-        *self.inner.text.get_or_init(|| std::str::from_utf8(self.body()).is_ok())
-    }
-
-    pub(crate) fn encoded(&self, version: Version) -> &Encoded {
+    #[inline]
+    pub(crate) fn encoded(&self, version: Version) -> &Arc<Encoded> {
         let [v1_0, v1_1, v1_2] = &self.inner.encoded;
         let slot = match version {
             Version::V1_0 => v1_0,
             Version::V1_1 => v1_1,
             Version::V1_2 => v1_2,
         };
-        slot.get_or_init(|| Encoded::new(&self.inner.frame, version))
+        slot.get_or_init(|| Arc::new(Encoded::new(&self.inner.frame, version)))
     }
 }
 
 impl Encoded {
-    /// Whether the version can carry what a MESSAGE must have
-    pub(crate) const fn is_deliverable(&self) -> bool {
-        self.deliverable
+    /// A body that is too large to stand behind its head
+    pub(crate) fn body_of_one(body: Bytes) -> Self {
+        Self::of(Bytes::new(), Some(body))
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.tail.len() + self.body.iter().map(Bytes::len).sum::<usize>()
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &Bytes> {
+        let tail = Some(&self.tail).filter(|tail| !tail.is_empty());
+        tail.into_iter().chain(self.body.iter().flat_map(|body| [body, &NUL]))
+    }
+
+    /// The number of octets, NUL included
+    #[inline]
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_text(&self) -> bool {
+        // No slice begins or ends within a character, except a body that is not text anyway.
+        *self.is_text.get_or_init(|| self.slices().all(|slice| std::str::from_utf8(slice).is_ok()))
+    }
+
+    /// Whether the version can carry what a MESSAGE must have
+    #[inline]
+    pub(crate) const fn is_deliverable(&self) -> bool {
+        self.is_deliverable
     }
 
     fn new(message: &Frame, version: Version) -> Self {
@@ -150,7 +171,7 @@ impl Encoded {
         let mut tail =
             BytesMut::with_capacity(message.size() - if joined { 0 } else { body.len() } + 64);
         let mut omitted = 0;
-        let mut deliverable = true;
+        let mut is_deliverable = true;
         let mut seen: Vec<std::borrow::Cow<'_, str>> = Vec::new();
         for (name, value) in message.headers() {
             if is_private(&name) || seen.contains(&name) {
@@ -160,7 +181,7 @@ impl Encoded {
             if write_header(&mut tail, writing, name.as_bytes(), value.as_bytes()).is_err() {
                 tail.truncate(start);
                 omitted += 1;
-                deliverable &= !matches!(&*name, "destination" | "message-id");
+                is_deliverable &= !matches!(&*name, "destination" | "message-id");
             }
             seen.push(name);
         }
@@ -174,12 +195,19 @@ impl Encoded {
             tail.put_slice(body);
             tail.put_u8(0);
         }
-        let body = if joined {
-            [Bytes::new(), Bytes::new()]
-        } else {
-            [message.body_bytes(), Bytes::from_static(b"\0")]
-        };
-        Self { tail: tail.freeze(), body, omitted, deliverable }
+        let body = (!joined).then(|| message.body_bytes());
+        Self { omitted, is_deliverable, ..Self::of(tail.freeze(), body) }
+    }
+
+    fn of(tail: Bytes, body: Option<Bytes>) -> Self {
+        let len = tail.len() + body.as_ref().map_or(0, |body| body.len() + NUL.len());
+        Self { tail, body, len, is_text: OnceLock::new(), omitted: 0, is_deliverable: true }
+    }
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} octets", self.len)
     }
 }
 

@@ -1,17 +1,26 @@
-use std::io::IoSlice;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::shared::Encoded;
+
 /// Exactly one frame, or one heart-beat, ready to be written
 ///
-/// Up to four slices, written one after the other: a head of the receiver's own, headers and body that may
-/// be shared with other receivers, and the final NUL. Implements [`Buf`], so that a vectored write can
-/// consume it; [`Transmit::into_bytes`] joins the slices where one piece is needed.
-#[derive(Clone, Debug, Default)]
+/// Up to four slices, written one after the other: a head that may be the receiver's own, headers and body that
+/// may be shared with other receivers, and the final NUL. [`Transmit::into_buf`] makes a [`Buf`] of it for
+/// vectored writes; [`Transmit::into_bytes`] joins the slices where one piece is needed.
+#[derive(Clone, Debug)]
 pub struct Transmit {
-    /// In the order of writing; empty ones are skipped.
-    pub(crate) parts: [Bytes; 4],
-    pub(crate) text: Option<bool>,
+    head: Head,
+    rest: Option<Arc<Encoded>>,
+}
+
+/// The first slice
+#[derive(Clone, Debug)]
+enum Head {
+    Own(Bytes),
+    /// Of all messages of a subscription: cloning it is cheaper than cloning `Bytes`
+    Shared(Arc<Bytes>),
 }
 
 impl Transmit {
@@ -19,80 +28,76 @@ impl Transmit {
         Self::from_bytes(Bytes::from_static(b"\n"))
     }
 
-    pub(crate) fn from_bytes(octets: Bytes) -> Self {
-        Self { parts: [octets, Bytes::new(), Bytes::new(), Bytes::new()], text: None }
+    pub(crate) const fn from_bytes(octets: Bytes) -> Self {
+        Self { head: Head::Own(octets), rest: None }
+    }
+
+    pub(crate) fn with_body(head: Bytes, body: Bytes) -> Self {
+        Self { head: Head::Own(head), rest: Some(Arc::new(Encoded::body_of_one(body))) }
+    }
+
+    /// A message with the head of one delivery
+    #[inline]
+    pub(crate) const fn delivery(head: Bytes, message: Arc<Encoded>) -> Self {
+        Self { head: Head::Own(head), rest: Some(message) }
+    }
+
+    /// A message with the head that all messages of the subscription have
+    #[inline]
+    pub(crate) const fn message(head: Arc<Bytes>, message: Arc<Encoded>) -> Self {
+        Self { head: Head::Shared(head), rest: Some(message) }
+    }
+
+    fn head(&self) -> &Bytes {
+        match &self.head {
+            Head::Own(octets) => octets,
+            Head::Shared(octets) => octets,
+        }
     }
 
     /// The number of octets
+    #[inline]
     pub fn len(&self) -> usize {
-        self.parts.iter().map(Bytes::len).sum()
+        self.head().len() + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
-    /// Whether nothing is left, which is so only after it was consumed as a [`Buf`]
+    /// Whether there are no octets, which is so for none that a session gives
     pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(Bytes::is_empty)
+        self.len() == 0
     }
 
     /// Whether this is a heart-beat: the one octet LF
     pub fn is_heart_beat(&self) -> bool {
-        self.parts.first().is_some_and(|octets| &**octets == b"\n")
+        self.rest.is_none() && self.head() == "\n"
     }
 
     /// Whether the octets are UTF-8 text as a whole
     pub fn is_text(&self) -> bool {
-        // No slice begins or ends within a character, except a body that is not text anyway.
-        self.text.unwrap_or_else(|| self.slices().all(|slice| std::str::from_utf8(slice).is_ok()))
+        let rest = self.rest.as_ref().is_none_or(|rest| rest.is_text());
+        rest && (matches!(self.head, Head::Shared(_)) || std::str::from_utf8(self.head()).is_ok())
     }
 
     /// The slices in the order of writing
     pub fn slices(&self) -> impl Iterator<Item = &Bytes> {
-        self.parts.iter().filter(|part| !part.is_empty())
+        std::iter::once(self.head()).chain(self.rest.iter().flat_map(|rest| rest.slices()))
     }
 
-    /// The slices in the order of writing
-    pub fn into_slices(self) -> impl Iterator<Item = Bytes> {
-        self.parts.into_iter().filter(|part| !part.is_empty())
+    /// The octets as a buffer whose slices a vectored write can take at once
+    pub fn into_buf(self) -> impl Buf + Send + Unpin + 'static {
+        let mut slices = self.slices().cloned();
+        let mut next = || slices.next().unwrap_or_default();
+        next().chain(next()).chain(next().chain(next()))
     }
 
     /// The octets in one piece; copies them unless there is only one slice
     pub fn into_bytes(self) -> Bytes {
-        let mut slices = self.slices();
-        match (slices.next(), slices.next()) {
-            (Some(only), None) => only.clone(),
-            _ => {
-                let mut joined = BytesMut::with_capacity(self.len());
-                self.slices().for_each(|slice| joined.extend_from_slice(slice));
+        match self {
+            Self { head: Head::Own(only), rest: None } => only,
+            several => {
+                let mut joined = BytesMut::with_capacity(several.len());
+                several.slices().for_each(|slice| joined.extend_from_slice(slice));
                 joined.freeze()
             }
         }
-    }
-}
-
-impl Buf for Transmit {
-    fn remaining(&self) -> usize {
-        self.len()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.slices().next().map_or(&[], |slice| slice)
-    }
-
-    fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = 0;
-        for (slot, slice) in dst.iter_mut().zip(self.slices()) {
-            *slot = IoSlice::new(slice);
-            filled += 1;
-        }
-        filled
-    }
-
-    fn advance(&mut self, count: usize) {
-        let mut left = count;
-        for part in &mut self.parts {
-            let taken = left.min(part.len());
-            part.advance(taken);
-            left -= taken;
-        }
-        assert!(left == 0, "advanced beyond the end of a transmit");
     }
 }

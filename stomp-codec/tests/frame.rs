@@ -7,8 +7,7 @@ use std::borrow::Cow;
 use bytes::{Buf, Bytes, BytesMut};
 use stomp_codec::{
     ByteStr, Command, ContentType, Decoder, EncodeError, Frame, HeartBeat, Item, Limits, Mode,
-    SharedMessage, TextError, Transmit, Version, Versions, encode, encode_parts, encode_transmit,
-    view,
+    SharedMessage, TextError, Version, Versions, encode, encode_parts, encode_transmit, view,
 };
 
 fn decode(version: Version, text: &'static [u8]) -> Frame {
@@ -234,15 +233,16 @@ fn a_large_body_is_shared_with_its_transmit() {
     assert_eq!(transmit.len(), encoded(&frame, Version::V1_2).len());
     assert!(transmit.is_text() && !transmit.is_heart_beat() && !transmit.is_empty());
     assert_eq!(transmit.clone().into_bytes(), encoded(&frame, Version::V1_2));
-    assert_eq!(transmit.into_slices().count(), 3);
+    assert_eq!(transmit.slices().count(), 3);
 }
 
 #[test]
 fn a_transmit_can_be_written_piece_by_piece() {
     let body = Bytes::from(vec![b'\xFF'; 10_000]);
     let frame = Frame::new(Command::Send).with_header("destination", "/q").with_body(body);
-    let mut transmit = encode_transmit(&frame, Version::V1_2).unwrap();
+    let transmit = encode_transmit(&frame, Version::V1_2).unwrap();
     assert!(!transmit.is_text());
+    let mut transmit = transmit.into_buf();
     let mut written = Vec::new();
     while transmit.has_remaining() {
         let mut slices = [std::io::IoSlice::new(&[]); 2];
@@ -252,7 +252,6 @@ fn a_transmit_can_be_written_piece_by_piece() {
         written.extend_from_slice(&transmit.copy_to_bytes(count));
     }
     assert_eq!(written, encoded(&frame, Version::V1_2));
-    assert!(Transmit::default().is_empty());
 }
 
 #[test]
@@ -277,7 +276,7 @@ fn a_shared_message_needs_destination_and_message_id() {
         .with_body("x");
     let shared = SharedMessage::relay(&send, "m", &[("from", "alice")]).unwrap();
     assert_eq!(shared.frame().header("from").as_deref(), Some("alice"));
-    assert_eq!((&**shared.message_id(), shared.body()), ("m", &b"x"[..]));
+    assert_eq!((shared.message_id(), shared.body()), ("m", &b"x"[..]));
     assert!(shared.size(Version::V1_2) > 0);
     assert!(SharedMessage::relay(&send, "", &[]).is_err());
 }

@@ -90,7 +90,7 @@ impl Session {
         let connect = encode_transmit(&connect_frame(&config), Version::V1_2)?;
         let mut outbox = Outbox::default();
         outbox.push(connect);
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(now);
         timers.set(timer::CONNECT, now, config.connect_timeout);
         Ok(Self {
             phase: Phase::Connecting,

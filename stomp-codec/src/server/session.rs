@@ -55,8 +55,6 @@ pub struct Session<T> {
     pub(super) timers: Timers<5>,
     /// What the client's `heart-beat` header said.
     pub(super) peer_heart_beat: HeartBeat,
-    /// How long the session may be silent.
-    send_interval: Option<std::time::Duration>,
     pub(super) receipts: Receipts,
     pub(super) subscriptions: Subscriptions<T>,
     pub(super) transactions: Transactions<T>,
@@ -99,12 +97,16 @@ const MAX_RECEIPT_OCTETS: usize = 256 * 1024;
 /// Heads of messages are written into pieces of this size.
 const ARENA: usize = 4096;
 
+/// Room for `ack` and `redelivered`.
+const DELIVERY_HEADERS: usize = 80;
+
 impl<T> Session<T> {
     /// A session of a connection that was just made
     pub fn new(config: impl Into<Arc<Config>>, now: Instant) -> Self {
         let config = config.into();
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(now);
         timers.set(timer::CONNECT, now, config.connect_timeout);
+        timers.set(timer::STALL, now, config.stall_timeout);
         Self {
             phase: Phase::Opening,
             version: Version::V1_2,
@@ -117,7 +119,6 @@ impl<T> Session<T> {
             held_octets: 0,
             timers,
             peer_heart_beat: HeartBeat::NONE,
-            send_interval: None,
             receipts: Receipts::default(),
             subscriptions: Subscriptions::new(),
             transactions: Transactions::new(),
@@ -158,13 +159,13 @@ impl<T> Session<T> {
             let reason = CloseReason::Limit("a transaction was open for too long");
             self.refuse(None, reason, "a transaction was open for too long");
         }
-        if self.timers.is_due(timer::STALL, now) {
+        if !self.outbox.is_empty() && self.timers.is_due(timer::STALL, now) {
             // The time that started it may have been told long before; what starts now is certain.
             if self.has_stalled {
                 self.end(CloseReason::Stalled);
             } else {
                 self.has_stalled = true;
-                self.timers.set(timer::STALL, now, self.config.stall_timeout);
+                self.timers.put_off(timer::STALL, now);
             }
         }
         if self.timers.is_due(timer::SEND, now) {
@@ -172,7 +173,7 @@ impl<T> Session<T> {
             if self.outbox.is_empty() {
                 self.push(Transmit::heart_beat());
             }
-            self.promise_life();
+            self.timers.put_off(timer::SEND, now);
         }
     }
 
@@ -212,17 +213,21 @@ impl<T> Session<T> {
     ///
     /// Take one when the connection can be written to: what was taken counts as sent.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        let transmit = self.outbox.pop();
-        if transmit.is_some() {
-            self.promise_life();
-            self.watch_outbox();
-        }
-        transmit
+        let transmit = self.outbox.pop()?;
+        self.timers.put_off(timer::SEND, self.now);
+        self.wait_for_reading();
+        Some(transmit)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let next = self.timers.next();
+        if !self.outbox.is_empty() {
+            return next;
+        }
+        // Nothing waits to be read.
+        let others = self.timers.deadlines().enumerate().filter(|(it, _)| *it != timer::STALL);
+        others.filter_map(|(_, deadline)| deadline).min()
     }
 
     /// Opens the session: sends CONNECTED; what was pipelined behind CONNECT is processed from here on
@@ -244,9 +249,10 @@ impl<T> Session<T> {
         headers.extend(accepted.headers.iter().map(|(name, value)| (&**name, &**value)));
         let transmit = lossy(Command::Connected, self.version, &headers, &Bytes::new());
         self.phase = Phase::Open;
-        self.send_interval = self.config.heart_beat.outgoing(self.peer_heart_beat).map(send_after);
+        if let Some(interval) = self.config.heart_beat.outgoing(self.peer_heart_beat) {
+            self.timers.set(timer::SEND, self.now, send_after(interval));
+        }
         self.push(transmit);
-        self.promise_life();
         self.expect_life();
     }
 
@@ -295,17 +301,13 @@ impl<T> Session<T> {
         token: T,
         redelivered: bool,
     ) -> Result<(), DeliverError> {
+        let queued = self.queued();
+        let receiver =
+            self.subscriptions.get_mut(subscription).ok_or(DeliverError::NoSubscription)?;
+        let shared = message.encoded(self.version);
         if self.phase != Phase::Open {
             return Err(DeliverError::NoSubscription);
         }
-        let queued = self.queued();
-        let version = self.version;
-        let receiver =
-            self.subscriptions.get_mut(subscription).ok_or(DeliverError::NoSubscription)?;
-        if receiver.room() == 0 {
-            return Err(DeliverError::WindowFull);
-        }
-        let shared = message.encoded(version);
         if !shared.is_deliverable() {
             return Err(DeliverError::Unencodable);
         }
@@ -313,10 +315,35 @@ impl<T> Session<T> {
         if queued > 0 && queued + shared.len() > self.config.max_queued {
             return Err(DeliverError::QueueFull);
         }
+        if receiver.ack == AckMode::Auto && receiver.held.is_none() && !redelivered {
+            let transmit = Transmit::message(receiver.head.clone(), shared.clone());
+            self.push(transmit);
+            return Ok(());
+        }
+        self.deliver_individually(subscription, message, token, redelivered)
+    }
+
+    /// Sends `message` with a head of its own, remembers it until it is acknowledged, or holds it back
+    #[inline(never)]
+    fn deliver_individually(
+        &mut self,
+        subscription: &SubscriptionId,
+        message: &SharedMessage,
+        token: T,
+        redelivered: bool,
+    ) -> Result<(), DeliverError> {
+        let version = self.version;
+        let receiver =
+            self.subscriptions.get_mut(subscription).ok_or(DeliverError::NoSubscription)?;
+        if receiver.room() == 0 {
+            return Err(DeliverError::WindowFull);
+        }
+        let shared = message.encoded(version).clone();
         let with_ack = receiver.ack != AckMode::Auto;
-        let head = if redelivered || (with_ack && version == Version::V1_2) {
-            if self.arena.capacity() < receiver.head.len() + 80 {
-                self.arena = BytesMut::with_capacity(ARENA.max(receiver.head.len() + 80));
+        let transmit = if redelivered || (with_ack && version == Version::V1_2) {
+            let room = receiver.head.len() + DELIVERY_HEADERS;
+            if self.arena.capacity() < room {
+                self.arena = BytesMut::with_capacity(ARENA.max(room));
             }
             self.arena.put_slice(&receiver.head);
             if with_ack && version == Version::V1_2 {
@@ -329,23 +356,15 @@ impl<T> Session<T> {
             if redelivered {
                 self.arena.put_slice(b"redelivered:true\n");
             }
-            self.arena.split().freeze()
+            Transmit::delivery(self.arena.split().freeze(), shared)
         } else {
-            receiver.head.clone()
+            Transmit::message(receiver.head.clone(), shared)
         };
         if with_ack {
-            let message_id = match version {
-                Version::V1_2 => ByteStr::new(),
-                Version::V1_0 | Version::V1_1 => message.message_id().clone(),
-            };
+            let message_id = (version < Version::V1_2).then(|| message.shared_message_id());
             receiver.delivered(self.next_delivery, message_id, token);
             self.next_delivery += 1;
         }
-        let [body, end] = shared.body.clone();
-        let transmit = Transmit {
-            parts: [head, shared.tail.clone(), body, end],
-            text: Some(message.is_text()),
-        };
         match &mut receiver.held {
             Some(held) => {
                 self.held_octets += transmit.len();
@@ -447,29 +466,19 @@ impl<T> Session<T> {
                 || self.receipts.octets() >= MAX_RECEIPT_OCTETS)
     }
 
+    #[inline]
     fn push(&mut self, transmit: Transmit) {
-        let was_empty = self.outbox.is_empty();
+        if self.outbox.is_empty() {
+            self.wait_for_reading();
+        }
         self.outbox.push(transmit);
-        if was_empty {
-            self.watch_outbox();
-        }
     }
 
-    /// Starts to wait for the client's reading anew, or stops
-    fn watch_outbox(&mut self) {
+    /// Starts to wait for the client's reading anew
+    #[inline]
+    fn wait_for_reading(&mut self) {
         self.has_stalled = false;
-        if self.outbox.is_empty() || self.phase == Phase::Closed {
-            self.timers.stop(timer::STALL);
-        } else {
-            self.timers.set(timer::STALL, self.now, self.config.stall_timeout);
-        }
-    }
-
-    /// Something was sent: the next heart-beat can wait
-    fn promise_life(&mut self) {
-        if let Some(interval) = self.send_interval.filter(|_| self.phase == Phase::Open) {
-            self.timers.set(timer::SEND, self.now, interval);
-        }
+        self.timers.put_off(timer::STALL, self.now);
     }
 
     /// Something was received: the next octet can wait

@@ -1,4 +1,5 @@
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -19,7 +20,7 @@ pub(super) struct Subscription<T> {
     pub(super) id: SubscriptionId,
     pub(super) ack: AckMode,
     /// Command and `subscription` header of every MESSAGE.
-    pub(super) head: Bytes,
+    pub(super) head: Arc<Bytes>,
     pub(super) window: usize,
     /// Messages held back until the RECEIPT of SUBSCRIBE has left.
     pub(super) held: Option<VecDeque<Transmit>>,
@@ -32,8 +33,8 @@ pub(super) struct Subscription<T> {
 #[derive(Debug)]
 struct Delivery<T> {
     number: u64,
-    /// Empty in 1.2, where `ack` names the delivery.
-    message_id: ByteStr,
+    /// None in 1.2, where `ack` names the delivery.
+    message_id: Option<Arc<str>>,
     state: State<T>,
 }
 
@@ -61,7 +62,7 @@ impl<T> Subscription<T> {
         }
     }
 
-    pub(super) fn delivered(&mut self, number: u64, message_id: ByteStr, token: T) {
+    pub(super) fn delivered(&mut self, number: u64, message_id: Option<Arc<str>>, token: T) {
         self.unacked += 1;
         self.deliveries.push_back(Delivery { number, message_id, state: State::Unsettled(token) });
     }
@@ -73,7 +74,8 @@ impl<T> Subscription<T> {
 
     pub(super) fn find_message(&self, message_id: &str) -> Option<usize> {
         self.deliveries.iter().position(|delivery| {
-            matches!(delivery.state, State::Unsettled(_)) && delivery.message_id == *message_id
+            matches!(delivery.state, State::Unsettled(_))
+                && delivery.message_id.as_deref() == Some(message_id)
         })
     }
 
@@ -183,7 +185,7 @@ impl<T> Subscriptions<T> {
             *place = Some(Subscription {
                 id: id.clone(),
                 ack,
-                head,
+                head: Arc::new(head),
                 window,
                 held: None,
                 deliveries: VecDeque::new(),

@@ -30,19 +30,14 @@ impl FrameWriter {
     }
 
     /// One message with one STOMP frame or heart-beat: text if it is UTF-8 (W-25).
-    pub(super) fn message(&mut self, out: &mut Outbox, transmit: Transmit) -> io::Result<()> {
+    pub(super) fn message(&mut self, out: &mut Outbox, transmit: &Transmit) -> io::Result<()> {
         let text = transmit.is_heart_beat() || (!self.force_binary && transmit.is_text());
         let len = transmit.len();
-        self.write(
-            out,
-            if text { Opcode::Text } else { Opcode::Binary },
-            len,
-            transmit.into_slices(),
-        )
+        self.write(out, if text { Opcode::Text } else { Opcode::Binary }, len, transmit.slices())
     }
 
     pub(super) fn pong(&mut self, out: &mut Outbox, payload: Bytes) -> io::Result<()> {
-        self.write(out, Opcode::Pong, payload.len(), [payload])
+        self.write(out, Opcode::Pong, payload.len(), [&payload])
     }
 
     /// A Close frame; a code that may not be sent gives a frame without one.
@@ -57,15 +52,15 @@ impl FrameWriter {
             payload.extend_from_slice(&code.as_u16().to_be_bytes());
             payload.extend_from_slice(fit_reason(reason).as_bytes());
         }
-        self.write(out, Opcode::Close, payload.len(), [payload.freeze()])
+        self.write(out, Opcode::Close, payload.len(), [&payload.freeze()])
     }
 
-    fn write(
+    fn write<'a>(
         &mut self,
         out: &mut Outbox,
         opcode: Opcode,
         len: usize,
-        slices: impl IntoIterator<Item = Bytes>,
+        slices: impl IntoIterator<Item = &'a Bytes>,
     ) -> io::Result<()> {
         let (head, head_len) = head(opcode, len, self.keys.is_some());
         let head = head.get(..head_len).unwrap_or_default();
@@ -79,15 +74,15 @@ impl FrameWriter {
             out.begin(head_len + key.len() + len);
             out.push_slice(head);
             out.push_slice(&key);
-            slices.into_iter().for_each(|slice| out.push_slice(&slice));
+            slices.into_iter().for_each(|slice| out.push_slice(slice));
             mask(out.last_mut(len), key);
         } else {
             out.push_slice(head);
             out.push_slice(&key);
             let mut payload = BytesMut::with_capacity(len);
-            slices.into_iter().for_each(|slice| payload.extend_from_slice(&slice));
+            slices.into_iter().for_each(|slice| payload.extend_from_slice(slice));
             mask(&mut payload, key);
-            out.push(payload.freeze());
+            out.push(&payload.freeze());
         }
         Ok(())
     }

@@ -307,8 +307,8 @@ impl Transport {
             return Err(TransportError::SlowPeer { queued, limit: self.config.write_budget });
         }
         match &mut self.inner {
-            Inner::Stream(_) => transmit.into_slices().for_each(|slice| self.outbox.push(slice)),
-            Inner::WebSocket { writer, .. } => writer.message(&mut self.outbox, transmit)?,
+            Inner::Stream(_) => transmit.slices().for_each(|slice| self.outbox.push(slice)),
+            Inner::WebSocket { writer, .. } => writer.message(&mut self.outbox, &transmit)?,
         }
         Ok(())
     }

@@ -52,13 +52,13 @@ impl Outbox {
         self.len += octets.len();
     }
 
-    pub(super) fn push(&mut self, octets: Bytes) {
+    pub(super) fn push(&mut self, octets: &Bytes) {
         if octets.len() <= COPY_LIMIT {
-            self.push_slice(&octets);
+            self.push_slice(octets);
         } else {
             self.seal();
             self.len += octets.len();
-            self.chunks.push_back(octets);
+            self.chunks.push_back(octets.clone());
         }
     }
 
