@@ -1,6 +1,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::escape::Reading;
+use crate::find::is_plain;
 use crate::{Command, EncodeError, Frame, Transmit, Version};
 
 /// Writes `frame` as `version` wants it, after what `dst` already holds
@@ -174,7 +175,24 @@ pub(crate) fn write_header(
     if name.is_empty() {
         return Err(Unencodable);
     }
+    let start = dst.len();
     dst.reserve(name.len() + value.len() + 2);
+    // Mostly there is nothing to escape. To see that with one look at the line, blanks hold the place of what may
+    // not be within it.
+    dst.put_slice(name);
+    dst.put_u8(b' ');
+    dst.put_slice(value);
+    dst.put_u8(b' ');
+    if dst.get(start..).is_some_and(is_plain) {
+        if let Some(separator) = dst.get_mut(start + name.len()) {
+            *separator = b':';
+        }
+        if let Some(end) = dst.last_mut() {
+            *end = b'\n';
+        }
+        return Ok(());
+    }
+    dst.truncate(start);
     write_text(dst, writing, name, false)?;
     dst.put_u8(b':');
     write_text(dst, writing, value, true)?;
@@ -182,32 +200,32 @@ pub(crate) fn write_header(
     Ok(())
 }
 
+#[cold]
 fn write_text(
     dst: &mut BytesMut,
     writing: Writing,
     text: &[u8],
     is_value: bool,
 ) -> Result<(), Unencodable> {
-    let Some(first) = text.iter().position(|octet| is_special(*octet)) else {
-        dst.put_slice(text);
-        return Ok(());
-    };
-    let (plain, rest) = text.split_at(first);
-    dst.put_slice(plain);
-    for octet in rest {
+    let mut rest = text;
+    while let Some(special) = rest.iter().position(|octet| is_special(*octet)) {
+        let (plain, from) = rest.split_at(special);
+        dst.put_slice(plain);
+        let Some((octet, after)) = from.split_first() else { break };
         match (octet, writing) {
             (0, _) => return Err(Unencodable),
             (b'\\', Writing::Raw) => dst.put_u8(b'\\'),
             (b':', Writing::Raw) if is_value => dst.put_u8(b':'),
-            (b'\n' | b'\r' | b':', Writing::Raw) => return Err(Unencodable),
+            (_, Writing::Raw) => return Err(Unencodable),
             (b'\r', Writing::Escaped(Reading::Escaped1_2)) => dst.put_slice(b"\\r"),
             (b'\r', Writing::Escaped(_)) => return Err(Unencodable),
             (b'\n', Writing::Escaped(_)) => dst.put_slice(b"\\n"),
             (b':', Writing::Escaped(_)) => dst.put_slice(b"\\c"),
-            (b'\\', Writing::Escaped(_)) => dst.put_slice(b"\\\\"),
-            _ => dst.put_u8(*octet),
+            (_, Writing::Escaped(_)) => dst.put_slice(b"\\\\"),
         }
+        rest = after;
     }
+    dst.put_slice(rest);
     Ok(())
 }
 

@@ -29,6 +29,28 @@ pub(crate) fn find(needle: u8, octets: &[u8]) -> Option<usize> {
     memchr(needle, octets.get(before..).unwrap_or_default()).map(|at| before + at)
 }
 
+/// Whether `octets` hold neither control characters nor colons nor backslashes
+#[inline]
+pub(crate) fn is_plain(octets: &[u8]) -> bool {
+    // High bits of octets below `bound`. Those above the lowest one may be wrong, not whether there is one.
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
+    let special = |octets: &[u8; WORD]| {
+        let word = u64::from_le_bytes(*octets);
+        let is = |octet: u8| below(word ^ (ONES * u64::from(octet)), 1);
+        below(word, 0x20) | is(b':') | is(b'\\')
+    };
+    let Some(last) = octets.last_chunk() else {
+        return octets.iter().all(|octet| !matches!(octet, 0..0x20 | b':' | b'\\'));
+    };
+    let mut rest = octets;
+    let mut found = special(last);
+    while let Some((word, after)) = rest.split_first_chunk() {
+        found |= special(word);
+        rest = after;
+    }
+    found & HIGHS == 0
+}
+
 /// Octets that are marked together
 const BLOCK: usize = 4 * WORD;
 
@@ -130,7 +152,7 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, WORD, find, marks};
+    use super::{BLOCK, WORD, find, is_plain, marks};
 
     #[test]
     fn the_first_is_found_wherever_it_is() {
@@ -146,6 +168,25 @@ mod tests {
                 assert_eq!(find(b':', &near), Some(at));
             }
         }
+    }
+
+    #[test]
+    fn one_special_octet_is_enough_anywhere() {
+        for octet in 0..=u8::MAX {
+            let expected = !matches!(octet, 0..0x20 | b':' | b'\\');
+            for length in 1..30 {
+                for other in [b'x', 0xFF] {
+                    let mut octets = vec![other; length];
+                    assert!(is_plain(&octets));
+                    for at in 0..length {
+                        octets[at] = octet;
+                        assert_eq!(is_plain(&octets), expected, "{octet} {length} {at}");
+                        octets[at] = other;
+                    }
+                }
+            }
+        }
+        assert!(is_plain(b""));
     }
 
     /// Separators and unusual octets of a block, as found
