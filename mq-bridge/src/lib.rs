@@ -81,6 +81,8 @@ mod local;
 #[cfg(feature = "memory")]
 mod memory;
 mod message;
+#[cfg(feature = "nats")]
+mod nats;
 mod pattern;
 mod pattern_map;
 #[cfg(feature = "rabbitmq")]
@@ -110,6 +112,8 @@ pub use health::{Health, Metrics, SourceStats};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryConfig};
 pub use message::{Message, Publish, Target};
+#[cfg(feature = "nats")]
+pub use nats::{Nats, NatsConfig};
 pub use pattern::{MAX_NAME, pattern_matches, validate_name, validate_pattern, validate_topic};
 pub use pattern_map::PatternMap;
 #[cfg(feature = "rabbitmq")]

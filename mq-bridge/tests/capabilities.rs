@@ -174,6 +174,20 @@ async fn rabbitmq() {
     check("rabbitmq", start).await;
 }
 
+#[cfg(all(feature = "nats", feature = "servers"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs nats-server"]
+async fn nats() {
+    use mq_bridge::testkit::{ServerHarness, servers};
+    use mq_bridge::{Nats, NatsConfig};
+
+    let start = || {
+        let server = servers::Nats::start(servers::NatsVersion::Current);
+        ServerHarness::start(server, |server| Nats::open(NatsConfig::new(server.url())))
+    };
+    check("nats", start).await;
+}
+
 #[test]
 fn a_column_that_drifted_is_found() {
     let mut columns = Columns(Vec::new());

@@ -132,7 +132,7 @@ pub(crate) struct Settlement<H> {
 }
 
 /// What becomes of deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Verdict {
     /// Done with.
     Ack,
