@@ -2,6 +2,7 @@
 //!
 //! `im-server --help` lists what can be set.
 
+mod broker;
 mod data_dir;
 mod http;
 mod options;
@@ -24,7 +25,7 @@ async fn main() -> ExitCode {
         .with_default_directive(LevelFilter::INFO.into())
         .from_env();
     let filter = match filter {
-        Ok(filter) => filter,
+        Ok(filter) => quiet(filter),
         Err(error) => return failure(&format_args!("IM_LOG is no log filter: {error}")),
     };
     tracing_subscriber::fmt()
@@ -35,6 +36,16 @@ async fn main() -> ExitCode {
     match server::run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure(&error),
+    }
+}
+
+/// The client of RabbitMQ calls each "no" of the broker an error, asked questions included: it is
+/// heard only where it is named.
+fn quiet(filter: EnvFilter) -> EnvFilter {
+    let named = std::env::var("IM_LOG").is_ok_and(|filter| filter.contains("lapin"));
+    match "lapin=off".parse() {
+        Ok(off) if !named => filter.add_directive(off),
+        _ => filter,
     }
 }
 

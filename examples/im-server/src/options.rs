@@ -11,6 +11,8 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, CommandFactory as _, Parser};
 
+use crate::broker::BrokerKind;
+
 /// An instant-messaging server: web chat, STOMP over WebSocket and TCP, and REST.
 ///
 /// Each option can be given as an environment variable as well; the command line wins.
@@ -31,7 +33,8 @@ pub(crate) struct Options {
     #[arg(long, env = "IM_DATA", value_name = "DIR", default_value = "./im-data")]
     pub(crate) data: PathBuf,
 
-    /// Message queue: `embedded` (a file in the data folder), `memory` (lost at exit) or a URL
+    /// Message queue: `embedded` (a file in the data folder; `embedded:PATH` for another place),
+    /// `memory` (lost at exit), or the URL of a server: amqp://, nats:// or redis://
     #[arg(
         long,
         env = "IM_BROKER",
@@ -141,25 +144,6 @@ where
     }
 }
 
-/// What `--broker` names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BrokerKind {
-    Memory,
-    Embedded,
-}
-
-impl FromStr for BrokerKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "memory" => Ok(Self::Memory),
-            "embedded" => Ok(Self::Embedded),
-            other => Err(unknown_backend(other, "memory, embedded")),
-        }
-    }
-}
-
 /// What `--store` names.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum StoreKind {
@@ -196,7 +180,7 @@ impl FromStr for StoreKind {
 }
 
 /// Never repeats the text itself: a URL may carry a password.
-fn unknown_backend(text: &str, known: &str) -> String {
+pub(crate) fn unknown_backend(text: &str, known: &str) -> String {
     match text.split_once("://") {
         Some((scheme, _)) => {
             format!("this server is built without a backend for {scheme}:// (it has: {known})")
@@ -256,8 +240,8 @@ mod tests {
 
     #[test]
     fn a_backend_that_is_not_built_in_is_named_without_its_credentials() {
-        let error = "amqp://guest:hunter2@localhost".parse::<BrokerKind>().expect_err("no amqp");
-        assert!(error.contains("amqp://") && error.contains("embedded"), "{error}");
+        let error = "kafka://u:hunter2@localhost".parse::<BrokerKind>().expect_err("no kafka");
+        assert!(error.contains("kafka://") && error.contains("embedded"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
         let error = "mysql://u:hunter2@h/db".parse::<StoreKind>().expect_err("no mysql");
         assert!(error.contains("sqlite") && !error.contains("hunter2"), "{error}");

@@ -13,13 +13,13 @@ use gateway_core::{
     PasswordAuthenticator, PasswordError, PasswordHasher, PostgresStore, RestApi, Secret,
     SqliteStore, StoreError, TokenKey, UserName, websocket,
 };
-use mq_bridge::{Broker, BrokerError, Embedded, EmbeddedConfig, Memory};
+use mq_bridge::BrokerError;
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::{DataDir, DataDirError};
-use crate::options::{BrokerKind, NewUser, Options, StoreKind};
+use crate::options::{NewUser, Options, StoreKind};
 use crate::{http, page};
 
 /// How long open connections may take to end, once the server was asked to.
@@ -130,12 +130,7 @@ async fn assemble(
             (store.clone(), store)
         }
     };
-    let broker: Arc<dyn Broker> = match options.broker {
-        BrokerKind::Memory => Arc::new(Memory::default()),
-        BrokerKind::Embedded => {
-            Arc::new(Embedded::open(EmbeddedConfig::new(data.join("queue.db"))).await?)
-        }
-    };
+    let broker = options.broker.open(data).await?;
     let passwords = PasswordAuthenticator::new(
         directory.clone(),
         hasher.clone(),

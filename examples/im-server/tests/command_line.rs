@@ -50,8 +50,8 @@ fn a_start_that_fails_says_what_to_do() {
     let said = failure(im_server().args(free).arg(&file));
     assert!(said.contains("--data") && said.contains("file"), "{said}");
 
-    let said = failure(im_server().args(["--broker", "amqp://guest:hunter2@localhost"]));
-    assert!(said.contains("amqp://") && said.contains("embedded"), "{said}");
+    let said = failure(im_server().args(["--broker", "kafka://guest:hunter2@localhost"]));
+    assert!(said.contains("kafka://") && said.contains("embedded"), "{said}");
     assert!(!said.contains("hunter2"), "a password is shown: {said}");
     let said = failure(im_server().args(["--store", "mysql://root:hunter2@localhost/im"]));
     assert!(said.contains("mysql://") && said.contains("sqlite"), "{said}");

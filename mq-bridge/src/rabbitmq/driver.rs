@@ -1,5 +1,6 @@
 //! Connects.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,11 +16,16 @@ use super::names::Names;
 use super::patterns::Patterns;
 
 /// Connects to RabbitMQ.
-#[derive(Debug)]
 pub(crate) struct RabbitMqDriver {
     config: RabbitMqConfig,
     names: Arc<Names>,
     patterns: Arc<Patterns>,
+}
+
+impl fmt::Debug for RabbitMqDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(f)
+    }
 }
 
 impl RabbitMqDriver {

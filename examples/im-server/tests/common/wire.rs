@@ -97,6 +97,29 @@ impl Wire {
         self.receipt(&receipt)
     }
 
+    /// Writes a frame with a receipt and returns its RECEIPT.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`] where the server says to try again, or goes away.
+    pub fn try_call(
+        &mut self,
+        command: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Frame, Lost> {
+        self.try_frame(command, &[headers, &[("receipt", "tried")]].concat(), body)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.poll(deadline)? {
+                Some(frame) if frame.find("receipt-id") != Some("tried") => {}
+                Some(frame) if frame.command == "RECEIPT" => return Ok(frame),
+                Some(frame) if frame.find("retry") == Some("true") => return Err(Lost),
+                other => panic!("no RECEIPT: {other:?}"),
+            }
+        }
+    }
+
     /// Writes a frame with a receipt; returns the receipt's name without waiting for it.
     pub fn start_call(
         &mut self,
