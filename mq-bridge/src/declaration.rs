@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::{BrokerError, validate_name, validate_pattern};
+use crate::{BrokerError, Source, validate_name, validate_pattern};
 
 /// A queue or durable subscription that shall exist
 ///
@@ -76,6 +76,16 @@ impl Declaration {
     pub fn with_dead_letter(mut self, name: impl Into<Arc<str>>) -> Self {
         self.dead_letter = Some(name.into());
         self
+    }
+
+    /// What is consumed of it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        let name = Arc::clone(&self.name);
+        match self.kind {
+            DeclarationKind::Queue => Source::Queue(name),
+            DeclarationKind::Durable { .. } => Source::Durable(name),
+        }
     }
 
     /// Checks every name and pattern that it holds, as a backend does before anything else.

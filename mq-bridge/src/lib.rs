@@ -63,6 +63,7 @@
 //! | `memory` | yes | `Memory`: the broker within this process; nothing survives it |
 //! | `embedded` | | `Embedded`: the durable broker in one SQLite file (bundles SQLite) |
 //! | `rabbitmq`, `nats`, `redis` | | the brokers of those names, over a network |
+//! | `storage` | | the `storage` module: a broker over any storage of yours |
 //! | `testkit` | | the `testkit` module: the conformance kit, for backends of your own |
 //! | `servers` | | `testkit::servers`: real brokers for tests, started privately (Linux) |
 
@@ -70,13 +71,16 @@ mod broker;
 mod capability;
 mod confirm;
 mod declaration;
+#[cfg(any(feature = "embedded", feature = "remote"))]
+#[allow(unused_macros, reason = "for what is made of another broker")]
+mod delegate;
 mod derived;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
 mod headers;
 mod health;
-#[cfg(any(feature = "memory", feature = "embedded", feature = "remote"))]
+#[cfg(any(feature = "memory", feature = "storage", feature = "remote"))]
 mod local;
 #[cfg(feature = "memory")]
 mod memory;
@@ -93,6 +97,8 @@ mod redis;
 #[allow(dead_code, unused_imports, unused_macros, reason = "each backend uses its part")]
 mod remote;
 mod source;
+#[cfg(feature = "storage")]
+pub mod storage;
 mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -1,4 +1,4 @@
-//! The statements: what the writer does to the file within a transaction.
+//! The statements: what is done to the file within a transaction.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -8,10 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::local::{Entry, FetchWindow, Settings, Stored};
-use crate::{
-    DeadLetterReason, Declaration, DeclarationKind, Derived, Headers, Message, Source, Target,
-};
+use crate::storage::{Page, Place, StoredEntry};
+use crate::{DeadLetterReason, Declaration, DeclarationKind, Headers, Message, Source, Target};
 
 const QUEUE: i64 = 0;
 const DURABLE: i64 = 1;
@@ -19,10 +17,8 @@ const DURABLE: i64 = 1;
 /// A queue or durable subscription as the file has it.
 #[derive(Debug)]
 pub(super) struct StoredSource {
-    pub(super) id: u64,
-    pub(super) source: Source,
-    pub(super) settings: Settings,
-    pub(super) patterns: Vec<Arc<str>>,
+    pub(super) key: u64,
+    pub(super) declaration: Declaration,
     pub(super) depth: u64,
 }
 
@@ -78,23 +74,16 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Loaded> {
         connection.prepare("SELECT id, kind, name, max_deliveries, dead_letter FROM source")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let source_id = id(row, 0)?;
+        let key = id(row, 0)?;
         let name: Arc<str> = row.get(2)?;
-        let max_deliveries: Option<u32> = row.get(3)?;
-        loaded.sources.push(StoredSource {
-            id: source_id,
-            source: if row.get::<_, i64>(1)? == QUEUE {
-                Source::Queue(name)
-            } else {
-                Source::Durable(name)
-            },
-            settings: Settings {
-                max_deliveries: max_deliveries.and_then(NonZeroU32::new),
-                dead_letter: row.get(4)?,
-            },
-            patterns: patterns.remove(&source_id).unwrap_or_default(),
-            depth: depths.remove(&source_id).unwrap_or(0),
-        });
+        let mut declaration = match row.get::<_, i64>(1)? {
+            QUEUE => Declaration::queue(name),
+            _ => Declaration::durable(name, patterns.remove(&key).unwrap_or_default()),
+        };
+        declaration.max_deliveries = row.get::<_, Option<u32>>(3)?.and_then(NonZeroU32::new);
+        declaration.dead_letter = row.get(4)?;
+        let depth = depths.remove(&key).unwrap_or(0);
+        loaded.sources.push(StoredSource { key, declaration, depth });
     }
     loaded.orphans = depths.into_keys().collect();
     loaded.last_message =
@@ -131,16 +120,6 @@ pub(super) fn declare(connection: &Connection, declaration: &Declaration) -> rus
         }
     }
     Ok(source)
-}
-
-/// Makes a queue with the default settings unless it exists; gives its id.
-pub(super) fn ensure_queue(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached("INSERT OR IGNORE INTO source (kind, name) VALUES (0, ?1)")?
-        .execute([name])?;
-    connection
-        .prepare_cached("SELECT id FROM source WHERE kind = 0 AND name = ?1")?
-        .query_row([name], |row| id(row, 0))
 }
 
 /// Removes a source, but not what it keeps; gives its id if there was one.
@@ -181,11 +160,11 @@ pub(super) fn purge(
 pub(super) fn insert_message(
     connection: &Connection,
     message_id: u64,
-    stored: &Stored,
-    targets: &[Target],
+    message: &Message,
+    redelivered: bool,
+    targets: &[&Target],
     places: usize,
 ) -> rusqlite::Result<()> {
-    let message = &stored.message;
     connection
         .prepare_cached(
             "INSERT INTO message
@@ -194,7 +173,7 @@ pub(super) fn insert_message(
         )?
         .execute(params![
             key(message_id),
-            stored.redelivered,
+            redelivered,
             message.persistent,
             message.priority,
             message.expires.map(millis),
@@ -211,66 +190,47 @@ pub(super) fn insert_message(
 }
 
 /// Puts a message in a place.
-pub(super) struct NewEntry {
+pub(super) struct NewEntry<'a> {
     pub(super) source: u64,
-    pub(super) id: u64,
     pub(super) message: u64,
+    /// Which of the message's targets led here.
     pub(super) target: usize,
-    pub(super) deliveries: u32,
-    pub(super) expires: Option<SystemTime>,
+    pub(super) place: &'a Place,
 }
 
-pub(super) fn insert_entry(connection: &Connection, entry: &NewEntry) -> rusqlite::Result<()> {
+pub(super) fn insert_entry(
+    connection: &Connection,
+    entry: &NewEntry<'_>,
+    expires: Option<SystemTime>,
+) -> rusqlite::Result<()> {
+    let place = entry.place;
     connection
         .prepare_cached(
-            "INSERT INTO entry (source, id, message, target, deliveries, expires)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO entry (source, id, message, target, deliveries, dead_letter, expires)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             key(entry.source),
-            key(entry.id),
+            key(place.id),
             key(entry.message),
             i64::try_from(entry.target).unwrap_or(i64::MAX),
-            entry.deliveries,
-            entry.expires.map(millis),
+            place.deliveries,
+            place.dead_letter.map(encode_reason),
+            expires.map(millis),
         ])?;
     Ok(())
 }
 
-/// Removes an entry; whether it was there.
+/// Removes an entry; gives its message, if it was there.
 pub(super) fn delete_entry(
     connection: &Connection,
     source: u64,
     entry: u64,
-) -> rusqlite::Result<bool> {
-    let count = connection
-        .prepare_cached("DELETE FROM entry WHERE source = ?1 AND id = ?2")?
-        .execute(params![key(source), key(entry)])?;
-    Ok(count > 0)
-}
-
-/// Moves an entry to the end of a dead-letter queue; whether it was there.
-pub(super) fn move_entry(
-    connection: &Connection,
-    from: (u64, u64),
-    to: (u64, u64),
-    deliveries: u32,
-    why: DeadLetterReason,
-) -> rusqlite::Result<bool> {
-    let count = connection
-        .prepare_cached(
-            "UPDATE entry SET source = ?3, id = ?4, deliveries = ?5, dead_letter = ?6
-             WHERE source = ?1 AND id = ?2",
-        )?
-        .execute(params![
-            key(from.0),
-            key(from.1),
-            key(to.0),
-            key(to.1),
-            deliveries,
-            encode_reason(why)
-        ])?;
-    Ok(count > 0)
+) -> rusqlite::Result<Option<u64>> {
+    connection
+        .prepare_cached("DELETE FROM entry WHERE source = ?1 AND id = ?2 RETURNING message")?
+        .query_row(params![key(source), key(entry)], |row| id(row, 0))
+        .optional()
 }
 
 pub(super) fn recount(
@@ -285,79 +245,56 @@ pub(super) fn recount(
     Ok(())
 }
 
-/// Reads what comes next in a source and counts it as delivered. Gives whether more is left.
-pub(super) fn fetch(
+/// Reads what comes after an entry of a source.
+pub(super) fn read(
     connection: &Connection,
     source: u64,
-    window: &FetchWindow,
-) -> rusqlite::Result<(Vec<Entry>, bool)> {
+    after: u64,
+    page: &mut Page,
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "SELECT entry.id, entry.message, entry.target, entry.deliveries, entry.dead_letter,
+        "SELECT entry.id, entry.target, entry.deliveries, entry.dead_letter,
                 message.targets, message.redelivered, message.persistent, message.priority,
                 message.expires, message.headers, message.body
          FROM entry JOIN message ON message.id = entry.message
          WHERE entry.source = ?1 AND entry.id > ?2 ORDER BY entry.id",
     )?;
-    let mut rows = statement.query(params![key(source), key(window.after)])?;
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut bytes = 0;
-    let mut more = false;
+    let mut rows = statement.query(params![key(source), key(after)])?;
     while let Some(row) = rows.next()? {
-        if entries.len() >= window.entries || (bytes >= window.bytes && !entries.is_empty()) {
-            more = true;
-            break;
-        }
         match read_entry(row)? {
             Some(entry) => {
-                bytes += entry.stored.message.cost();
-                entries.push(entry);
+                if !page.push(entry) {
+                    break;
+                }
             }
             // Must not keep all others from being delivered.
             None => tracing::error!(source, "passing over a damaged message in the queue file"),
         }
     }
-    if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-        connection
-            .prepare_cached(
-                "UPDATE entry SET deliveries = deliveries + 1
-                 WHERE source = ?1 AND id BETWEEN ?2 AND ?3",
-            )?
-            .execute(params![key(source), key(first.id), key(last.id)])?;
-    }
-    Ok((entries, more))
+    Ok(())
 }
 
 /// `None` if what was stored makes no sense.
-fn read_entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
-    let target: usize = usize::try_from(row.get::<_, i64>(2)?).unwrap_or(usize::MAX);
-    let deliveries: u32 = row.get(3)?;
-    let targets = row.get_ref(5)?.as_blob()?;
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<Option<StoredEntry>> {
+    let target: usize = usize::try_from(row.get::<_, i64>(1)?).unwrap_or(usize::MAX);
+    let targets = row.get_ref(4)?.as_blob()?;
     let Some(target) = decode_target(targets, target) else { return Ok(None) };
     let blob = |column: usize| -> rusqlite::Result<Bytes> {
         Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?))
     };
-    let expires: Option<i64> = row.get(9)?;
-    let Ok(headers) = Headers::from_bytes(blob(10)?) else { return Ok(None) };
-    let mut message = Message::new(blob(11)?)
+    let Ok(headers) = Headers::from_bytes(blob(9)?) else { return Ok(None) };
+    let mut message = Message::new(blob(10)?)
         .with_headers(headers)
-        .with_persistent(row.get(7)?)
-        .with_priority(row.get(8)?);
+        .with_persistent(row.get(6)?)
+        .with_priority(row.get(7)?);
+    let expires: Option<i64> = row.get(8)?;
     message.expires = expires
         .map(|millis| UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0)));
-    Ok(Some(Entry {
-        id: id(row, 0)?,
-        message_id: id(row, 1)?,
-        stored: Arc::new(Stored {
-            message,
-            redelivered: row.get(6)?,
-            derived: Derived::new(),
-            _charge: None,
-        }),
-        target,
-        deliveries,
-        written: deliveries.saturating_add(1),
-        dead_letter: row.get::<_, Option<i64>>(4)?.map(decode_reason),
-    }))
+    let mut entry = StoredEntry::new(id(row, 0)?, message, target);
+    entry.deliveries = row.get(2)?;
+    entry.dead_letter = row.get::<_, Option<i64>>(3)?.map(decode_reason);
+    entry.redelivered = row.get(5)?;
+    Ok(Some(entry))
 }
 
 /// Removes up to `limit` entries that have expired: their sources, and the number removed.
@@ -366,22 +303,32 @@ pub(super) fn expire(
     now: SystemTime,
     limit: u32,
     released: &mut Released,
-) -> rusqlite::Result<HashMap<u64, u64>> {
+) -> rusqlite::Result<Vec<(Source, u64)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT source, id, message FROM entry
-         WHERE expires IS NOT NULL AND expires <= ?1 LIMIT ?2",
+        "SELECT source, id FROM entry WHERE expires IS NOT NULL AND expires <= ?1 LIMIT ?2",
     )?;
-    let found: Vec<(u64, u64, u64)> = statement
-        .query_map(params![millis(now), limit], |row| Ok((id(row, 0)?, id(row, 1)?, id(row, 2)?)))?
+    let found: Vec<(u64, u64)> = statement
+        .query_map(params![millis(now), limit], |row| Ok((id(row, 0)?, id(row, 1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut sources = HashMap::new();
-    for (source, entry, message) in found {
-        if delete_entry(connection, source, entry)? {
+    let mut counts = HashMap::new();
+    for (source, entry) in found {
+        if let Some(message) = delete_entry(connection, source, entry)? {
             released.add(message);
-            *sources.entry(source).or_insert(0) += 1;
+            *counts.entry(source).or_insert(0) += 1;
         }
     }
-    Ok(sources)
+    let mut names = connection.prepare_cached("SELECT kind, name FROM source WHERE id = ?1")?;
+    let mut expired = Vec::with_capacity(counts.len());
+    let source = |row: &Row<'_>| match row.get::<_, i64>(0)? {
+        QUEUE => row.get(1).map(Source::Queue),
+        _ => row.get(1).map(Source::Durable),
+    };
+    for (of, count) in counts {
+        // Those of an orphan count nowhere.
+        let source = names.query_row([key(of)], source).optional()?;
+        expired.extend(source.map(|source| (source, count)));
+    }
+    Ok(expired)
 }
 
 /// Messages that lost entries in this transaction.
@@ -423,10 +370,10 @@ impl Released {
 }
 
 /// For every target one octet for its kind, the length of its name as 4 octets, the name.
-fn encode_targets(targets: &[Target]) -> Vec<u8> {
+fn encode_targets(targets: &[&Target]) -> Vec<u8> {
     let mut block = Vec::new();
     for target in targets {
-        block.push(u8::from(matches!(target, Target::Topic(_))));
+        block.push(u8::from(matches!(*target, Target::Topic(_))));
         let name = target.name().as_bytes();
         block.extend_from_slice(&u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes());
         block.extend_from_slice(name);
@@ -473,7 +420,7 @@ mod tests {
     #[test]
     fn targets_are_read_back_by_index() {
         let targets = [Target::topic("a.b"), Target::queue("q"), Target::topic("")];
-        let block = encode_targets(&targets);
+        let block = encode_targets(&targets.each_ref());
         for (index, target) in targets.iter().enumerate() {
             assert_eq!(decode_target(&block, index).as_ref(), Some(target));
         }

@@ -2,13 +2,17 @@
 //! the conformance kit, and death by `kill -9` in `tests/embedded_kill.rs`.
 
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::{Delivery, Message, Nack, Overflow, Target};
+use crate::{
+    Broker, Declaration, Delivery, EndReason, Health, Message, Nack, Overflow, Publish, Source,
+    SubscribeOptions, Subscription, Target,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -267,7 +271,7 @@ async fn writes_that_fail_for_a_while_lose_nothing_confirmed() {
     let mut confirmed = Vec::new();
     let mut failed = 0;
     for round in 0..6_u32 {
-        broker.shared.failing.store(round % 2 == 1, Relaxed);
+        broker.failing.store(round % 2 == 1, Relaxed);
         let confirms: Vec<_> = (round * 100..round * 100 + 100)
             .map(|body| (body, broker.publish(Publish::to_queue("q", message(body)))))
             .collect();
@@ -287,7 +291,7 @@ async fn writes_that_fail_for_a_while_lose_nothing_confirmed() {
     assert_eq!(bodies(&seen), confirmed);
     // Still failing: the acknowledgements wait for the disk.
     let waiting = subscription.acker().ack(&seen.iter().map(|one| one.tag).collect::<Vec<_>>());
-    broker.shared.failing.store(false, Relaxed);
+    broker.failing.store(false, Relaxed);
     timeout(LONG, waiting).await.unwrap().unwrap();
     broker.shutdown().await;
     assert_eq!((rows(folder.path(), "entry"), rows(folder.path(), "message")), (0, 0));

@@ -70,8 +70,6 @@ impl Drop for Charge {
 pub(crate) struct Entry {
     /// Its place in the group, and its delivery tag.
     pub(crate) id: u64,
-    /// The stored message's key, for a backend that has one.
-    pub(crate) message_id: u64,
     pub(crate) stored: Arc<Stored>,
     pub(crate) target: Target,
     /// How often it was handed to a consumer.
@@ -221,6 +219,17 @@ impl Group {
             unacked: state.consumers.iter().map(|one| one.unacked.len() as u64).sum(),
             consumers: state.consumers.len() as u64,
         }
+    }
+
+    /// Whether the group has been deleted.
+    #[cfg(feature = "storage")]
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.state().ended == Some(EndReason::Deleted)
+    }
+
+    #[cfg(feature = "storage")]
+    pub(crate) fn add_depth(&self, count: u64) {
+        self.state().depth += count;
     }
 
     pub(crate) fn sub_depth(&self, count: u64) {

@@ -1,38 +1,38 @@
 //! What the brokers share that do their work inside this process: routing, consumer groups, topic
 //! subscribers. Those over a network need the last only.
 
-#[cfg(any(feature = "memory", feature = "embedded"))]
+#[cfg(any(feature = "memory", feature = "storage"))]
 mod consumer;
 mod counters;
-#[cfg(any(feature = "memory", feature = "embedded"))]
+#[cfg(any(feature = "memory", feature = "storage"))]
 #[cfg_attr(
-    not(all(feature = "memory", feature = "embedded")),
+    not(all(feature = "memory", feature = "storage")),
     allow(dead_code, reason = "each backend uses its part")
 )]
 mod group;
 mod live;
-#[cfg(feature = "embedded")]
+#[cfg(feature = "storage")]
 mod refill;
 mod settings;
-#[cfg(any(feature = "memory", feature = "embedded"))]
+#[cfg(any(feature = "memory", feature = "storage"))]
 mod tables;
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-#[cfg(any(feature = "memory", feature = "embedded"))]
+#[cfg(any(feature = "memory", feature = "storage"))]
 pub(crate) use consumer::consume;
 pub(crate) use counters::Counters;
 #[cfg(feature = "memory")]
 pub(crate) use group::Charge;
-#[cfg(feature = "embedded")]
+#[cfg(feature = "storage")]
 pub(crate) use group::Wakers;
-#[cfg(any(feature = "memory", feature = "embedded"))]
+#[cfg(any(feature = "memory", feature = "storage"))]
 pub(crate) use group::{Entry, Group, Keeper, Retention, Stored};
 pub(crate) use live::{Live, LiveSubscription};
-#[cfg(feature = "embedded")]
+#[cfg(feature = "storage")]
 pub(crate) use refill::{FetchWindow, Promise};
 pub(crate) use settings::Settings;
-#[cfg(any(feature = "memory", feature = "embedded"))]
+#[cfg(any(feature = "memory", feature = "storage"))]
 pub(crate) use tables::{Matched, Tables};
 
 // A panic while a lock was held is a bug elsewhere; every section leaves the data whole at each

@@ -87,6 +87,22 @@ impl Tables {
         }
     }
 
+    /// What is declared under this name, with all its patterns.
+    #[cfg(feature = "storage")]
+    pub(crate) fn declaration(&self, source: &Source) -> Option<Declaration> {
+        let name = source.name();
+        let (group, kind) = match source {
+            Source::Queue(_) => (self.queues.get(name)?, DeclarationKind::Queue),
+            Source::Durable(_) => {
+                let Durable { group, patterns } = self.durables.get(name)?;
+                (group, DeclarationKind::Durable { patterns: patterns.clone() })
+            }
+            Source::Topic(_) => return None,
+        };
+        let Settings { max_deliveries, dead_letter } = group.settings();
+        Some(Declaration { kind, name: Arc::clone(name), max_deliveries, dead_letter })
+    }
+
     /// Whether there is nothing left to do for a declaration.
     pub(crate) fn is_declared(&self, declaration: &Declaration) -> bool {
         let same = |group: &Arc<Group>| group.settings() == Settings::of(declaration);

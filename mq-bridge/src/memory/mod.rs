@@ -171,15 +171,7 @@ impl Shared {
         target: Target,
         dead_letter: Option<DeadLetterReason>,
     ) {
-        let entry = Entry {
-            id: 0,
-            message_id: 0,
-            stored,
-            target,
-            deliveries: 0,
-            written: u32::MAX,
-            dead_letter,
-        };
+        let entry = Entry { id: 0, stored, target, deliveries: 0, written: u32::MAX, dead_letter };
         group.push(|| self.next_entry(), entry);
     }
 

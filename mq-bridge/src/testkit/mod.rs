@@ -66,6 +66,8 @@ mod server_harness;
 #[cfg(feature = "servers")]
 pub mod servers;
 mod steps;
+#[cfg(feature = "storage")]
+mod storage_harness;
 mod watch;
 
 use std::fmt;
@@ -82,6 +84,8 @@ pub use harness::Harness;
 pub use proof::{proofs, prove};
 #[cfg(feature = "servers")]
 pub use server_harness::ServerHarness;
+#[cfg(feature = "storage")]
+pub use storage_harness::StorageHarness;
 
 /// What a case found
 pub type Outcome = Result<(), Failure>;

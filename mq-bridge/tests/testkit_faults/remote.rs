@@ -166,8 +166,9 @@ struct Shared {
     /// Whether it is the first node.
     first: bool,
     pending: AtomicUsize,
-    /// Consumers that have not found their way back.
-    detached: AtomicUsize,
+    /// In which epoch of the server each consumer was attached.
+    attached: Mutex<HashMap<u64, u64>>,
+    last_id: AtomicU64,
     dropped: AtomicU64,
     was_down: AtomicBool,
     declared: Mutex<HashMap<Source, Declaration>>,
@@ -304,7 +305,8 @@ impl Bridge {
             fault,
             first,
             pending: AtomicUsize::new(0),
-            detached: AtomicUsize::new(0),
+            attached: Mutex::default(),
+            last_id: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             was_down: AtomicBool::new(false),
             declared: Mutex::default(),
@@ -318,9 +320,8 @@ impl Bridge {
                 loop {
                     let epoch = shared.server.usable().await;
                     shared.declare_again().await;
-                    shared.detached.store(0, Relaxed);
+                    shared.attached.lock().unwrap().insert(0, epoch);
                     shared.server.lost(epoch).await;
-                    shared.detached.store(1, Relaxed);
                 }
             });
         }
@@ -397,12 +398,15 @@ impl Broker for Bridge {
 
     fn health(&self) -> Health {
         let shared = &self.shared;
-        let up = shared.server.state.borrow().up;
+        let State { up, epoch, .. } = *shared.server.state.borrow();
         shared.was_down.fetch_or(!up, Relaxed);
         let up = match shared.fault {
             Fault::HealthStaysUp => true,
             Fault::HealthStaysDown => !shared.was_down.load(Relaxed),
-            _ => up && shared.detached.load(Relaxed) == 0 && !*shared.stopped.borrow(),
+            _ => {
+                let attached = shared.attached.lock().unwrap().values().all(|one| *one == epoch);
+                up && attached && !*shared.stopped.borrow()
+            }
         };
         if up { Health::Up } else { Health::Down { reason: "the server is gone".into() } }
     }

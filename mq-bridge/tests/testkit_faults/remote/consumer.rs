@@ -28,7 +28,10 @@ pub(super) async fn subscribe(
     }
     let subscription = shared.server.inner.subscribe(source.clone(), options).await?;
     options.takeover = false;
+    let id = shared.last_id.fetch_add(1, Relaxed) + 1;
+    shared.attached.lock().unwrap().insert(id, epoch);
     let consumer = Arc::new(Consumer {
+        id,
         shared: Arc::clone(shared),
         source,
         options,
@@ -42,6 +45,7 @@ pub(super) async fn subscribe(
 
 #[derive(Debug)]
 struct Consumer {
+    id: u64,
     shared: Arc<Shared>,
     source: Source,
     options: SubscribeOptions,
@@ -86,6 +90,7 @@ impl Consumer {
                 drop(there);
             }
             if !lost || sender.is_closed() {
+                self.shared.attached.lock().unwrap().remove(&self.id);
                 return;
             }
             let forgets = match self.shared.fault {
@@ -94,10 +99,10 @@ impl Consumer {
                 _ => false,
             };
             if forgets {
+                self.shared.attached.lock().unwrap().remove(&self.id);
                 sender.closed().await;
                 return;
             }
-            self.shared.detached.fetch_add(1, Relaxed);
             epoch = self.shared.server.usable().await;
             let again = self.shared.server.inner.subscribe(self.source.clone(), self.options).await;
             {
@@ -107,10 +112,12 @@ impl Consumer {
                     Err(_) => desk.ended = Some(EndReason::Deleted),
                 }
             }
-            self.shared.detached.fetch_sub(1, Relaxed);
+            let mut attached = self.shared.attached.lock().unwrap();
             if self.desk.lock().unwrap().ended.is_some() {
+                attached.remove(&self.id);
                 return;
             }
+            attached.insert(self.id, epoch);
         }
     }
 

@@ -41,10 +41,10 @@ pub(super) enum Op {
         cost: usize,
         confirmer: Confirmer,
     },
-    /// Entry and message ids of entries that are done with.
+    /// Entries that are done with.
     Settle {
         group: Arc<Group>,
-        ids: Vec<(u64, u64)>,
+        ids: Vec<u64>,
         confirmer: Confirmer,
     },
     DeadLetter {
@@ -55,7 +55,7 @@ pub(super) enum Op {
     },
     Expire {
         group: Arc<Group>,
-        ids: Vec<(u64, u64)>,
+        ids: Vec<u64>,
     },
     Recount {
         group: Arc<Group>,
