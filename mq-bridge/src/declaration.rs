@@ -18,7 +18,8 @@ pub struct Declaration {
     /// have separate name spaces.
     pub name: Arc<str>,
     /// After so many deliveries without acknowledgement a message is dead-lettered instead of
-    /// delivered once more. Default `None`: never.
+    /// delivered once more. Default `None`: never. Without effect where the backend does not declare
+    /// [`Capability::DeliveryCount`](crate::Capability::DeliveryCount).
     pub max_deliveries: Option<NonZeroU32>,
     /// The queue that dead-lettered messages go to; it is declared along with this. Default `None`:
     /// a dead-lettered message is discarded and counted.

@@ -64,6 +64,7 @@
 //! | `embedded` | | `Embedded`: the durable broker in one SQLite file (bundles SQLite) |
 //! | `rabbitmq`, `nats`, `redis` | | the brokers of those names, over a network |
 //! | `storage` | | the `storage` module: a broker over any storage of yours |
+//! | `stomp` | | `StompRelay`: ActiveMQ, over STOMP |
 //! | `testkit` | | the `testkit` module: the conformance kit, for backends of your own |
 //! | `servers` | | `testkit::servers`: real brokers for tests, started privately (Linux) |
 
@@ -99,6 +100,8 @@ mod remote;
 mod source;
 #[cfg(feature = "storage")]
 pub mod storage;
+#[cfg(feature = "stomp")]
+mod stomp;
 mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -127,6 +130,8 @@ pub use rabbitmq::{QueueType, RabbitMq, RabbitMqConfig};
 #[cfg(feature = "remote")]
 pub use remote::RemoteOptions;
 pub use source::{Overflow, Source, SubscribeOptions};
+#[cfg(feature = "stomp")]
+pub use stomp::{StompRelay, StompRelayConfig};
 pub use subscription::{
     Acker, DeadLetterReason, Delivery, DeliverySource, EndReason, Nack, Settle, Subscription,
 };

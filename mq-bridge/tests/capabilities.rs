@@ -43,7 +43,9 @@ fn means(capability: Capability) -> &'static str {
             "messages of one publisher to one destination come in the order of the calls"
         }
         Capability::DeliveryCount => "the count of a delivery is exact",
-        Capability::DeadLetter => "refused and poisonous messages go to a queue of their own",
+        Capability::DeadLetter => {
+            "refused messages go to a queue of their own, and with `delivery-count` poisonous ones"
+        }
         Capability::Priority => "urgent messages overtake",
         Capability::Expiry => "expired messages are not delivered",
         Capability::Takeover => "a new consumer can end the others",
@@ -186,6 +188,21 @@ async fn nats() {
         ServerHarness::start(server, |server| Nats::open(NatsConfig::new(server.url())))
     };
     check("nats", start).await;
+}
+
+#[cfg(all(feature = "stomp", feature = "servers"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs activemq"]
+async fn stomp() {
+    use mq_bridge::testkit::{ServerHarness, servers};
+    use mq_bridge::{StompRelay, StompRelayConfig};
+
+    let start = || {
+        ServerHarness::start(servers::ActiveMq::start(), |server| {
+            StompRelay::open(StompRelayConfig::new(format!("stomp://{}", server.stomp_nio_addr())))
+        })
+    };
+    check("stomp", start).await;
 }
 
 #[test]

@@ -13,8 +13,11 @@ use super::process::command;
 use super::{ServerError, probe, test_server};
 
 const NAME: &str = "ActiveMQ";
-const REMEDY: &str = "Install Debian's package activemq";
+const REMEDY: &str = "Install Debian's packages activemq and libxstream-java";
 const HOME: &str = "/usr/share/activemq";
+/// What ActiveMQ's own distribution has, and Debian's package only suggests: without it no answer
+/// of the statistics plugin can be sent over STOMP.
+const XSTREAM: [&str; 2] = ["/usr/share/java/xstream.jar", "/usr/share/java/xpp3.jar"];
 
 const STOMP: usize = 0;
 const STOMP_NIO: usize = 1;
@@ -93,7 +96,14 @@ impl ActiveMqRecipe {
     <persistenceAdapter>
       <kahaDB directory="{folder}/kahadb"/>
     </persistenceAdapter>
-    <plugins>{users}</plugins>
+    <destinationPolicy>
+      <policyMap>
+        <policyEntries>
+          <policyEntry queue="&gt;" persistJMSRedelivered="true"/>
+        </policyEntries>
+      </policyMap>
+    </destinationPolicy>
+    <plugins><statisticsBrokerPlugin/>{users}</plugins>
     <transportConnectors>
       <transportConnector name="stomp" uri="stomp://127.0.0.1:{stomp}"/>
       <transportConnector name="stomp+nio" uri="stomp+nio://127.0.0.1:{nio}"/>
@@ -146,12 +156,16 @@ impl Recipe for ActiveMqRecipe {
     fn command(&self, site: &Site<'_>) -> Result<Command, ServerError> {
         let jar = find(NAME, Path::new(HOME).join("bin/activemq.jar"), REMEDY)?;
         let folder = site.folder.display();
+        let xstream = XSTREAM.map(|jar| find(NAME, jar, REMEDY));
+        let [xstream, xpp] = xstream;
+        let more = format!("{}:{}", xstream?.display(), xpp?.display());
         let mut command = command(find(NAME, "java", REMEDY)?);
         command
             .args(JVM_OPTIONS)
             .arg(format!("-Djava.io.tmpdir={folder}"))
             .arg(format!("-Dlog4j.configuration=file:{folder}/log4j.properties"))
             .arg(format!("-Dactivemq.home={HOME}"))
+            .arg(format!("-Dactivemq.classpath={more}"))
             .args(["base", "conf", "data"].map(|place| format!("-Dactivemq.{place}={folder}")))
             .arg("-jar")
             .arg(jar)

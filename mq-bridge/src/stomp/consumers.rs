@@ -1,0 +1,188 @@
+//! The consumers of this node, over one session.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use stomp_codec::client::SubscriptionHandle;
+use stomp_codec::server::AckMode;
+use stomp_codec::view;
+
+use crate::local::lock;
+use crate::remote::{Inbox, Incoming, Settlement, Verdict};
+use crate::{BrokerError, EndReason, Source, Target};
+
+use super::session::{Receipt, Session};
+use super::{names, wire};
+
+/// What settling a delivery needs: the delivery.
+pub(super) type Handle = Box<view::Message>;
+
+#[derive(Debug)]
+pub(super) struct Consumers {
+    session: Arc<Session>,
+    table: Mutex<HashMap<u64, Consumer>>,
+}
+
+#[derive(Debug)]
+struct Consumer {
+    inbox: Arc<Inbox<Handle>>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Takes over, and waits until the others are gone. What other nodes said before its own notice
+    /// does not concern it.
+    Taking {
+        id: Arc<str>,
+        heard: bool,
+    },
+    Live(SubscriptionHandle),
+}
+
+/// The destination of what a source keeps.
+pub(super) fn destination(source: &Source) -> String {
+    match source {
+        Source::Durable(name) => names::durable(name),
+        Source::Queue(name) | Source::Topic(name) => names::queue(name),
+    }
+}
+
+impl Consumers {
+    pub(super) fn new(session: &Arc<Session>) -> Self {
+        Self { session: Arc::clone(session), table: Mutex::default() }
+    }
+
+    /// Notes a consumer that takes over, under the name of its notice.
+    pub(super) fn announce(&self, inbox: &Arc<Inbox<Handle>>, id: &Arc<str>) {
+        let stage = Stage::Taking { id: Arc::clone(id), heard: false };
+        lock(&self.table).insert(inbox.id, Consumer { inbox: Arc::clone(inbox), stage });
+    }
+
+    /// Begins to deliver, unless the inbox has ended.
+    pub(super) fn attach(
+        &self,
+        inbox: &Arc<Inbox<Handle>>,
+    ) -> Result<Option<Receipt>, BrokerError> {
+        let mut table = lock(&self.table);
+        if inbox.end_reason().is_some() {
+            table.remove(&inbox.id);
+            return Ok(None);
+        }
+        let prefetch = inbox.options.prefetch_messages.to_string();
+        let headers = [("activemq.prefetchSize", prefetch.as_str())];
+        let (epoch, receiver) = (inbox.epoch(), Arc::clone(inbox));
+        let handler = move |messages: Vec<view::Message>| {
+            let source = &receiver.source;
+            receiver.push(epoch, messages.into_iter().map(|message| incoming(source, message)));
+        };
+        let (subscription, receipt) = self.session.write(|writer| {
+            let destination = destination(&inbox.source);
+            writer.subscribe(&destination, AckMode::ClientIndividual, &headers, Box::new(handler))
+        })?;
+        let stage = Stage::Live(subscription);
+        table.insert(inbox.id, Consumer { inbox: Arc::clone(inbox), stage });
+        Ok(Some(receipt))
+    }
+
+    /// Ends to deliver; the broker gives what was not acknowledged to others, when the receipt has
+    /// come.
+    pub(super) fn detach(&self, inbox: u64) -> Result<Option<Receipt>, BrokerError> {
+        let mut table = lock(&self.table);
+        let Some(Consumer { inbox, stage }) = table.remove(&inbox) else { return Ok(None) };
+        let receipt = match stage {
+            Stage::Live(subscription) => {
+                Some(self.session.write(|writer| writer.unsubscribe(subscription))?)
+            }
+            Stage::Taking { .. } => None,
+        };
+        drop(table);
+        // The broker has it all.
+        inbox.give_back();
+        Ok(receipt)
+    }
+
+    /// Another node has deleted the source.
+    pub(super) fn deleted(&self, source: &Source) {
+        self.end(source, &EndReason::Deleted, |_| true);
+    }
+
+    /// A consumer, on whatever node, has taken over.
+    pub(super) fn taken_over(&self, source: &Source, by: &Arc<str>, again: bool) {
+        self.end(source, &EndReason::TakenOver, |stage| match stage {
+            Stage::Taking { id, heard } if id == by => {
+                *heard = true;
+                false
+            }
+            Stage::Taking { heard, .. } => *heard && !again,
+            Stage::Live(_) => true,
+        });
+    }
+
+    fn end(&self, source: &Source, reason: &EndReason, mut ends: impl FnMut(&mut Stage) -> bool) {
+        let mut ended = Vec::new();
+        for consumer in lock(&self.table).values_mut() {
+            if consumer.inbox.source == *source && ends(&mut consumer.stage) {
+                ended.push(Arc::clone(&consumer.inbox));
+            }
+        }
+        for inbox in ended {
+            inbox.end(reason.clone());
+            // The receipt tells nobody anything, and a lost session ends it as well.
+            let _ = self.detach(inbox.id);
+        }
+    }
+
+    /// Acknowledges, or gives back one by one. Deliveries of consumers that are gone are passed
+    /// over.
+    pub(super) async fn settle(&self, batch: Vec<Settlement<Handle>>) -> Result<(), BrokerError> {
+        let receipts = self.settling(&batch)?;
+        for receipt in receipts {
+            receipt.received().await?;
+        }
+        Ok(())
+    }
+
+    fn settling(&self, batch: &[Settlement<Handle>]) -> Result<Vec<Receipt>, BrokerError> {
+        let table = lock(&self.table);
+        // Still known: the broker takes the acknowledgement of one that is gone for a mistake.
+        let live = |one: &&Settlement<Handle>| table.contains_key(&one.inbox.id);
+        let with =
+            |verdict: Verdict| batch.iter().filter(live).filter(move |one| one.verdict == verdict);
+        let mut done: Vec<&Handle> = with(Verdict::Ack).flat_map(|one| &one.handles).collect();
+        let last = done.pop();
+        self.session.write(|writer| {
+            let mut receipts = Vec::new();
+            for message in done {
+                writer.ack(message)?;
+            }
+            if let Some(message) = last {
+                receipts.push(writer.ack_confirmed(message)?);
+            }
+            for one in with(Verdict::Requeue) {
+                let destination = destination(&one.inbox.source);
+                for message in &one.handles {
+                    // A NACK would dead-letter it.
+                    let transaction = writer.begin()?;
+                    writer.send_within(&transaction, wire::again(&destination, message))?;
+                    writer.ack_within(&transaction, message)?;
+                    receipts.push(writer.commit(transaction)?);
+                }
+            }
+            Ok(receipts)
+        })
+    }
+}
+
+fn incoming(source: &Source, message: view::Message) -> Incoming<Handle> {
+    let arrived = wire::arrived(&message);
+    let target = arrived.target.unwrap_or_else(|| Target::Queue(Arc::clone(source.name())));
+    Incoming {
+        message: arrived.message,
+        target,
+        redelivered: arrived.redelivered,
+        delivery_count: 1 + u32::from(arrived.redelivered),
+        dead_letter: arrived.dead_letter,
+        handle: Box::new(message),
+    }
+}

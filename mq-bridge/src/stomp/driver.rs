@@ -1,0 +1,83 @@
+//! Connecting, and what the server is like.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+
+use crate::remote::{Driver, Topics};
+use crate::{BrokerError, Capability};
+
+use super::config::{Address, StompRelayConfig};
+use super::link::StompLink;
+use super::session::Session;
+
+const CAPABILITIES: [Capability; 6] = [
+    Capability::Durable,
+    Capability::Order,
+    Capability::DeadLetter,
+    Capability::Expiry,
+    Capability::Takeover,
+    Capability::AtomicBatch,
+];
+/// What the server calls itself in CONNECTED.
+const SERVER: &str = "ActiveMQ/";
+
+pub(super) struct StompDriver {
+    config: StompRelayConfig,
+    address: Address,
+    /// Whether a server has been found to be set as needed.
+    probed: AtomicBool,
+}
+
+impl StompDriver {
+    pub(super) fn new(config: StompRelayConfig) -> Result<Self, BrokerError> {
+        let address = config.address()?;
+        Ok(Self { config, address, probed: AtomicBool::new(false) })
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, BrokerError> {
+        let (session, server) = Session::connect(&self.config, &self.address).await?;
+        if !server.starts_with(SERVER) {
+            let reason = format!("the relay speaks to ActiveMQ 5, and this is {server:?}");
+            return Err(BrokerError::Refused { reason: reason.into() });
+        }
+        Ok(Arc::new(session))
+    }
+}
+
+#[async_trait]
+impl Driver for StompDriver {
+    type Link = StompLink;
+
+    fn capabilities(&self) -> &[Capability] {
+        &CAPABILITIES
+    }
+
+    async fn connect(&self, topics: &Arc<Topics>) -> Result<StompLink, BrokerError> {
+        let (publishing, consuming) = futures::try_join!(self.session(), self.session())?;
+        let link = StompLink::open(publishing, consuming, topics, self.config.max_message);
+        let link = link.await?;
+        if !self.probed.load(Relaxed) {
+            // Before the time for connecting is over, to say what is missing.
+            match timeout(self.config.response_timeout / 2, link.probe()).await {
+                Ok(outcome) => outcome?,
+                Err(_) => {
+                    let reason = "its statistics plugin does not answer: it needs \
+                                  <statisticsBrokerPlugin/> among its <plugins>";
+                    return Err(BrokerError::Refused { reason: reason.into() });
+                }
+            }
+            self.probed.store(true, Relaxed);
+        }
+        Ok(link)
+    }
+}
+
+impl fmt::Debug for StompDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ActiveMQ").field(&self.config.place()).finish()
+    }
+}

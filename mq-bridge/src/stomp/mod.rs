@@ -1,0 +1,63 @@
+//! A relay to ActiveMQ, over STOMP.
+//!
+//! Everything that is kept is a plain queue of the broker. Which queues and durable subscriptions
+//! there are, and which topics lead to them, is written in a [registry] that lives in the broker as
+//! well; every node holds a copy, so a publish goes to all the queues it reaches in one transaction.
+//! A node has two connections however many consumers it has: one to publish and to hear of topics
+//! and of other nodes, one to consume.
+
+mod config;
+mod consumers;
+mod control;
+mod driver;
+mod link;
+mod names;
+mod nodes;
+mod registry;
+mod routing;
+mod session;
+mod shards;
+mod statistics;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use crate::BrokerError;
+use crate::remote::{Bridge, delegate_broker};
+
+use driver::StompDriver;
+
+pub use config::StompRelayConfig;
+
+/// The broker over ActiveMQ 5 (Classic), by STOMP 1.2
+///
+/// Several objects, in any number of processes, with the same server are one broker. The server
+/// needs two settings that are not its defaults, `statisticsBrokerPlugin` and
+/// `persistJMSRedelivered`: see the page on brokers.
+///
+/// Other programs on the same server can send to `/queue/NAME` what a declared queue `NAME`
+/// delivers here, consume what is published to it, and take part in topics as `/topic/NAME`. A
+/// durable subscription keeps what is published through this crate.
+#[derive(Debug)]
+pub struct StompRelay {
+    bridge: Bridge<StompDriver>,
+}
+
+impl StompRelay {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](BrokerError::Refused) for a URL, credentials or a server that will not do,
+    /// [`Disconnected`](BrokerError::Disconnected) if it cannot be reached in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready it leaves no connection behind.
+    pub async fn open(config: StompRelayConfig) -> Result<Self, BrokerError> {
+        let options = config.remote;
+        Ok(Self { bridge: Bridge::open(StompDriver::new(config)?, options).await? })
+    }
+}
+
+delegate_broker!(StompRelay);

@@ -1,0 +1,177 @@
+//! This node's copy of the registry, and how it stays the same as that of the others.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, RwLock};
+
+use stomp_codec::server::AckMode;
+use stomp_codec::view;
+use tokio::sync::oneshot;
+
+use crate::local::{lock, read, write};
+use crate::{BrokerError, Source};
+
+use super::consumers::Consumers;
+use super::control::{self, Notice};
+use super::registry::{Declared, Entry, Registry};
+use super::session::Session;
+use super::{names, shards};
+
+#[derive(Debug)]
+pub(super) struct Nodes {
+    session: Arc<Session>,
+    /// Names this link of this node.
+    node: String,
+    last: AtomicU64,
+    known: Arc<Known>,
+}
+
+/// What notices change.
+#[derive(Debug)]
+struct Known {
+    registry: RwLock<Registry>,
+    syncs: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    consumers: Arc<Consumers>,
+}
+
+impl Nodes {
+    /// Listens to the others, and reads what is declared.
+    pub(super) async fn join(
+        session: &Arc<Session>,
+        consumers: &Arc<Consumers>,
+    ) -> Result<Self, BrokerError> {
+        let known = Arc::new(Known {
+            registry: RwLock::default(),
+            syncs: Mutex::default(),
+            consumers: Arc::clone(consumers),
+        });
+        let node = random();
+        let selector = control::selector(&node);
+        let hearing = Arc::clone(&known);
+        let handler = move |messages: Vec<view::Message>| {
+            messages.iter().filter_map(Notice::decode).for_each(|notice| hearing.hear(&notice));
+        };
+        let (_, listening) = session.write(|writer| {
+            let headers = [("selector", selector.as_str())];
+            writer.subscribe(names::CONTROL, AckMode::Auto, &headers, Box::new(handler))
+        })?;
+        listening.received().await?;
+        for entry in shards::load(session).await? {
+            write(&known.registry).apply(&entry);
+        }
+        Ok(Self { session: Arc::clone(session), node, last: AtomicU64::new(0), known })
+    }
+
+    /// What is declared, as of when this was called or later.
+    pub(super) async fn up_to_date(&self) -> Result<&RwLock<Registry>, BrokerError> {
+        let number = self.last.fetch_add(1, Relaxed) + 1;
+        let (sender, synced) = oneshot::channel();
+        lock(&self.known.syncs).insert(number, sender);
+        let notice = Notice::Sync { number }.encode(&self.node);
+        self.session.write(|writer| writer.send(notice))?;
+        tokio::select! {
+            Ok(()) = synced => Ok(&self.known.registry),
+            reason = self.session.lost() => Err(BrokerError::Disconnected { reason }),
+        }
+    }
+
+    /// Declares on all nodes.
+    pub(super) async fn declare(
+        &self,
+        source: &Source,
+        more: &Declared,
+    ) -> Result<(), BrokerError> {
+        let (before, covers) = {
+            let registry = read(self.up_to_date().await?);
+            (registry.get(source), registry.ids(source))
+        };
+        let mut declared = before.clone().unwrap_or_default();
+        declared.declare(more);
+        if before.as_ref() == Some(&declared) {
+            return Ok(());
+        }
+        let entry = self.entry(source, covers, Some(declared));
+        self.tell(&entry).await?;
+        shards::remove(&self.session, source, &entry.covers).await.map(drop)
+    }
+
+    /// Deletes on all nodes, whose consumers end; says whether there was something. What was kept
+    /// is still there.
+    pub(super) async fn delete(&self, source: &Source) -> Result<Option<Entry>, BrokerError> {
+        let covers = read(self.up_to_date().await?).ids(source);
+        if covers.is_empty() {
+            return Ok(None);
+        }
+        let entry = self.entry(source, covers, None);
+        self.tell(&entry).await?;
+        Ok(Some(entry))
+    }
+
+    /// Removes what a deletion has left in the registry.
+    pub(super) async fn tidy(&self, deletion: &Entry) -> Result<(), BrokerError> {
+        if shards::remove(&self.session, &deletion.source, &deletion.covers).await? {
+            let own = [Arc::clone(&deletion.id)];
+            shards::remove(&self.session, &deletion.source, &own).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the consumers of a source on all nodes, but for the one that `id` names.
+    pub(super) async fn take_over(
+        &self,
+        source: &Source,
+        id: &Arc<str>,
+        again: bool,
+    ) -> Result<(), BrokerError> {
+        let notice = Notice::Takeover { source: source.clone(), id: Arc::clone(id), again };
+        let notice = notice.encode(&self.node);
+        self.session.write(|writer| writer.send_confirmed(notice))?.received().await
+    }
+
+    /// A name that no other node gives.
+    pub(super) fn unique(&self) -> Arc<str> {
+        let number = self.last.fetch_add(1, Relaxed) + 1;
+        format!("{}-{number:08x}", self.node).into()
+    }
+
+    fn entry(&self, source: &Source, covers: Vec<Arc<str>>, declared: Option<Declared>) -> Entry {
+        Entry { id: self.unique(), covers, source: source.clone(), declared }
+    }
+
+    /// Keeps an entry and tells it to all: when this returns they have it, or will before anything
+    /// that is said from now on.
+    async fn tell(&self, entry: &Entry) -> Result<(), BrokerError> {
+        let notice = Notice::Entry(entry.clone()).encode(&self.node);
+        let (kept, told) = self.session.write(|writer| {
+            Ok((writer.send_confirmed(shards::keep(entry))?, writer.send_confirmed(notice)?))
+        })?;
+        kept.received().await?;
+        self.known.hear(&Notice::Entry(entry.clone()));
+        told.received().await
+    }
+}
+
+impl Known {
+    fn hear(&self, notice: &Notice) {
+        match notice {
+            Notice::Entry(entry) => {
+                if write(&self.registry).apply(entry) {
+                    self.consumers.deleted(&entry.source);
+                }
+            }
+            Notice::Takeover { source, id, again } => {
+                self.consumers.taken_over(source, id, *again);
+            }
+            Notice::Sync { number } => {
+                if let Some(waiting) = lock(&self.syncs).remove(number) {
+                    let _nobody_waits = waiting.send(());
+                }
+            }
+        }
+    }
+}
+
+fn random() -> String {
+    let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
+    format!("{:016x}{:08x}", random(), random() >> 32)
+}

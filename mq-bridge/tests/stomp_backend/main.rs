@@ -1,0 +1,8 @@
+//! What the conformance kit does not ask: what nodes over one ActiveMQ know of each other, and other
+//! programs on it.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod nodes;
+mod programs;
+mod steps;
