@@ -1,9 +1,10 @@
-//! The consumers of this node, over one session.
+//! The consumers of this node, spread over a few sessions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use stomp_codec::client::SubscriptionHandle;
+use futures::future::{join_all, select_all};
+use stomp_codec::client::{ClientError, SubscriptionHandle};
 use stomp_codec::server::AckMode;
 use stomp_codec::view;
 
@@ -11,15 +12,22 @@ use crate::local::lock;
 use crate::remote::{Inbox, Incoming, Settlement, Verdict};
 use crate::{BrokerError, EndReason, Source, Target};
 
-use super::session::{Receipt, Session};
+use super::session::{Receipt, Session, Writer};
 use super::{names, wire};
 
 /// What settling a delivery needs: the delivery.
 pub(super) type Handle = Box<view::Message>;
 
+/// At least one session; each consumer has its own among them.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    pub(super) first: Arc<Session>,
+    pub(super) more: Vec<Arc<Session>>,
+}
+
 #[derive(Debug)]
 pub(super) struct Consumers {
-    session: Arc<Session>,
+    sessions: Sessions,
     table: Mutex<HashMap<u64, Consumer>>,
 }
 
@@ -48,9 +56,32 @@ pub(super) fn destination(source: &Source) -> String {
     }
 }
 
+impl Sessions {
+    /// That of a consumer.
+    fn of(&self, inbox: u64) -> &Arc<Session> {
+        // Numbers are given one after the other.
+        let place = usize::try_from(inbox).unwrap_or_default() % (self.more.len() + 1);
+        place.checked_sub(1).and_then(|place| self.more.get(place)).unwrap_or(&self.first)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Session>> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
 impl Consumers {
-    pub(super) fn new(session: &Arc<Session>) -> Self {
-        Self { session: Arc::clone(session), table: Mutex::default() }
+    pub(super) fn new(sessions: Sessions) -> Self {
+        Self { sessions, table: Mutex::default() }
+    }
+
+    /// Resolves with the reason when one of the sessions has ended.
+    pub(super) async fn lost(&self) -> Arc<str> {
+        select_all(self.sessions.all().map(|session| Box::pin(session.lost()))).await.0
+    }
+
+    /// Leaves in order.
+    pub(super) async fn close(&self) {
+        join_all(self.sessions.all().map(|session| session.close())).await;
     }
 
     /// Notes a consumer that takes over, under the name of its notice.
@@ -76,7 +107,7 @@ impl Consumers {
             let source = &receiver.source;
             receiver.push(epoch, messages.into_iter().map(|message| incoming(source, message)));
         };
-        let (subscription, receipt) = self.session.write(|writer| {
+        let (subscription, receipt) = self.sessions.of(inbox.id).write(|writer| {
             let destination = destination(&inbox.source);
             writer.subscribe(&destination, AckMode::ClientIndividual, &headers, Box::new(handler))
         })?;
@@ -92,7 +123,8 @@ impl Consumers {
         let Some(Consumer { inbox, stage }) = table.remove(&inbox) else { return Ok(None) };
         let receipt = match stage {
             Stage::Live(subscription) => {
-                Some(self.session.write(|writer| writer.unsubscribe(subscription))?)
+                let session = self.sessions.of(inbox.id);
+                Some(session.write(|writer| writer.unsubscribe(subscription))?)
             }
             Stage::Taking { .. } => None,
         };
@@ -145,33 +177,48 @@ impl Consumers {
 
     fn settling(&self, batch: &[Settlement<Handle>]) -> Result<Vec<Receipt>, BrokerError> {
         let table = lock(&self.table);
-        // Still known: the broker takes the acknowledgement of one that is gone for a mistake.
-        let live = |one: &&Settlement<Handle>| table.contains_key(&one.inbox.id);
-        let with =
-            |verdict: Verdict| batch.iter().filter(live).filter(move |one| one.verdict == verdict);
-        let mut done: Vec<&Handle> = with(Verdict::Ack).flat_map(|one| &one.handles).collect();
-        let last = done.pop();
-        self.session.write(|writer| {
-            let mut receipts = Vec::new();
-            for message in done {
-                writer.ack(message)?;
+        let mut receipts = Vec::new();
+        for session in self.sessions.all() {
+            // Still known: what others held is not theirs any more.
+            let own: Vec<_> = batch
+                .iter()
+                .filter(|one| table.contains_key(&one.inbox.id))
+                .filter(|one| Arc::ptr_eq(self.sessions.of(one.inbox.id), session))
+                .collect();
+            if !own.is_empty() {
+                receipts.extend(session.write(|writer| settle(writer, &own))?);
             }
-            if let Some(message) = last {
-                receipts.push(writer.ack_confirmed(message)?);
-            }
-            for one in with(Verdict::Requeue) {
-                let destination = destination(&one.inbox.source);
-                for message in &one.handles {
-                    // A NACK would dead-letter it.
-                    let transaction = writer.begin()?;
-                    writer.send_within(&transaction, wire::again(&destination, message))?;
-                    writer.ack_within(&transaction, message)?;
-                    receipts.push(writer.commit(transaction)?);
-                }
-            }
-            Ok(receipts)
-        })
+        }
+        Ok(receipts)
     }
+}
+
+/// Settles deliveries of one session. The receipts that it gives tell of all.
+fn settle(
+    writer: &mut Writer<'_>,
+    batch: &[&Settlement<Handle>],
+) -> Result<Vec<Receipt>, ClientError> {
+    let with = |verdict: Verdict| batch.iter().filter(move |one| one.verdict == verdict);
+    let mut receipts = Vec::new();
+    let mut done = with(Verdict::Ack).flat_map(|one| &one.handles).peekable();
+    while let Some(message) = done.next() {
+        if done.peek().is_some() {
+            writer.ack(message)?;
+        } else {
+            receipts.push(writer.ack_confirmed(message)?);
+        }
+    }
+    for one in with(Verdict::Requeue) {
+        let destination = destination(&one.inbox.source);
+        for message in &one.handles {
+            // A NACK would dead-letter it.
+            let transaction = writer.begin()?;
+            writer.send_within(&transaction, wire::again(&destination, message))?;
+            writer.ack_within(&transaction, message)?;
+            receipts.push(writer.commit(transaction)?);
+        }
+    }
+    Ok(receipts)
 }
 
 fn incoming(source: &Source, message: view::Message) -> Incoming<Handle> {

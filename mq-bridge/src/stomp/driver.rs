@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
+use futures::try_join;
 use tokio::time::timeout;
 
 use crate::remote::{Driver, Topics};
 use crate::{BrokerError, Capability};
 
 use super::config::{Address, StompRelayConfig};
+use super::consumers::Sessions;
 use super::link::StompLink;
+use super::names;
 use super::session::Session;
+use super::statistics::Statistics;
 
 const CAPABILITIES: [Capability; 6] = [
     Capability::Durable,
@@ -57,13 +62,15 @@ impl Driver for StompDriver {
     }
 
     async fn connect(&self, topics: &Arc<Topics>) -> Result<StompLink, BrokerError> {
-        let (publishing, consuming) = futures::try_join!(self.session(), self.session())?;
-        let link = StompLink::open(publishing, consuming, topics, self.config.max_message);
-        let link = link.await?;
+        let more = try_join_all((1..self.config.consuming).map(|_| self.session()));
+        let (publishing, first, more) = try_join!(self.session(), self.session(), more)?;
+        let consuming = Sessions { first, more };
+        let statistics = Statistics::open(&consuming.first).await?;
         if !self.probed.load(Relaxed) {
             // Before the time for connecting is over, to say what is missing.
-            match timeout(self.config.response_timeout / 2, link.probe()).await {
-                Ok(outcome) => outcome?,
+            let probe = timeout(self.config.response_timeout / 2, statistics.of(names::CONTROL));
+            match probe.await {
+                Ok(outcome) => outcome.map(drop)?,
                 Err(_) => {
                     let reason = "its statistics plugin does not answer: it needs \
                                   <statisticsBrokerPlugin/> among its <plugins>";
@@ -72,7 +79,7 @@ impl Driver for StompDriver {
             }
             self.probed.store(true, Relaxed);
         }
-        Ok(link)
+        StompLink::open(publishing, consuming, statistics, topics, self.config.max_message).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::local::{lock, read};
 use crate::remote::{Held, Inbox, Link, Outgoing, Pending, Settlement, Topics};
 use crate::{BrokerError, Declaration, DeclarationKind, Source, SourceStats, Target};
 
-use super::consumers::{Consumers, Handle, destination};
+use super::consumers::{Consumers, Handle, Sessions, destination};
 use super::nodes::Nodes;
 use super::registry::{Declared, Registry};
 use super::session::{Receipt, Session};
@@ -30,7 +30,8 @@ const REMIND: Duration = Duration::from_millis(500);
 
 pub(super) struct StompLink {
     publishing: Arc<Session>,
-    consuming: Arc<Session>,
+    /// For all that is not publishing or consuming.
+    managing: Arc<Session>,
     consumers: Arc<Consumers>,
     nodes: Nodes,
     statistics: Statistics,
@@ -42,13 +43,14 @@ pub(super) struct StompLink {
 impl StompLink {
     pub(super) async fn open(
         publishing: Arc<Session>,
-        consuming: Arc<Session>,
+        consuming: Sessions,
+        statistics: Statistics,
         topics: &Arc<Topics>,
         max_message: usize,
     ) -> Result<Self, BrokerError> {
-        let consumers = Arc::new(Consumers::new(&consuming));
-        let nodes = Nodes::join(&publishing, &consumers).await?;
-        let statistics = Statistics::open(&consuming).await?;
+        let managing = Arc::clone(&consuming.first);
+        let consumers = Arc::new(Consumers::new(consuming));
+        let nodes = Nodes::join(&publishing, &consumers, &statistics).await?;
         let many = Arc::clone(topics);
         let (_, listening) = publishing.write(|writer| {
             let handler = move |messages: Vec<view::Message>| {
@@ -63,7 +65,7 @@ impl StompLink {
         listening.received().await?;
         Ok(Self {
             publishing,
-            consuming,
+            managing,
             consumers,
             nodes,
             statistics,
@@ -71,11 +73,6 @@ impl StompLink {
             listening: Mutex::default(),
             max_message,
         })
-    }
-
-    /// Whether the server is set as needed.
-    pub(super) async fn probe(&self) -> Result<(), BrokerError> {
-        self.statistics.of(names::CONTROL).await.map(drop)
     }
 
     /// Waits until no consumer of a source is left.
@@ -118,12 +115,12 @@ impl StompLink {
             return Ok(());
         }
         let (subscription, _) = self
-            .consuming
+            .managing
             .write(|writer| writer.subscribe(destination, AckMode::Auto, &[], Box::new(drop)))?;
         while self.statistics.of(destination).await?.depth > 0 {
             sleep(POLL).await;
         }
-        self.consuming.write(|writer| writer.unsubscribe(subscription))?.received().await
+        self.managing.write(|writer| writer.unsubscribe(subscription))?.received().await
     }
 
     /// The frames of publishes that belong together; none if any of them cannot be.
@@ -187,7 +184,7 @@ impl Link for StompLink {
     async fn lost(&self) -> Arc<str> {
         tokio::select! {
             reason = self.publishing.lost() => reason,
-            reason = self.consuming.lost() => reason,
+            reason = self.consumers.lost() => reason,
         }
     }
 
@@ -297,6 +294,6 @@ impl Link for StompLink {
     }
 
     async fn close(&self) {
-        futures::join!(self.publishing.close(), self.consuming.close());
+        futures::join!(self.publishing.close(), self.consumers.close());
     }
 }

@@ -3,8 +3,8 @@
 //! Everything that is kept is a plain queue of the broker. Which queues and durable subscriptions
 //! there are, and which topics lead to them, is written in a [registry] that lives in the broker as
 //! well; every node holds a copy, so a publish goes to all the queues it reaches in one transaction.
-//! A node has two connections however many consumers it has: one to publish and to hear of topics
-//! and of other nodes, one to consume.
+//! A node has a handful of connections however many consumers it has: one to publish and to hear of
+//! topics and of other nodes, the others to consume.
 
 mod config;
 mod consumers;

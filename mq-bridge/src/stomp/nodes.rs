@@ -15,6 +15,7 @@ use super::consumers::Consumers;
 use super::control::{self, Notice};
 use super::registry::{Declared, Entry, Registry};
 use super::session::Session;
+use super::statistics::Statistics;
 use super::{names, shards};
 
 #[derive(Debug)]
@@ -39,6 +40,7 @@ impl Nodes {
     pub(super) async fn join(
         session: &Arc<Session>,
         consumers: &Arc<Consumers>,
+        statistics: &Statistics,
     ) -> Result<Self, BrokerError> {
         let known = Arc::new(Known {
             registry: RwLock::default(),
@@ -56,7 +58,7 @@ impl Nodes {
             writer.subscribe(names::CONTROL, AckMode::Auto, &headers, Box::new(handler))
         })?;
         listening.received().await?;
-        for entry in shards::load(session).await? {
+        for entry in shards::load(session, statistics).await? {
             write(&known.registry).apply(&entry);
         }
         Ok(Self { session: Arc::clone(session), node, last: AtomicU64::new(0), known })

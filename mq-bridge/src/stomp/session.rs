@@ -79,7 +79,8 @@ impl Session {
         let stream = TcpStream::connect(place).await.map_err(disconnected)?;
         stream.set_nodelay(true).map_err(disconnected)?;
         let now = Instant::now().into_std();
-        let session = client::Session::new(protocol(config, address), now).map_err(refused)?;
+        let session = client::Session::new(protocol(config, address), now)
+            .map_err(|error| refused(&error))?;
         let (connecting, connected) = oneshot::channel();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -112,7 +113,7 @@ impl Session {
         self.shared.written.notify_one();
         outcome.map_err(|error| match error {
             ClientError::NotConnected => self.shared.disconnected(),
-            other => refused(other),
+            other => refused(&other),
         })
     }
 
@@ -268,10 +269,17 @@ impl State {
     }
 }
 
-/// Messages of one subscription that came together.
-struct Arrived {
-    handler: Arc<Handler>,
-    messages: Vec<view::Message>,
+/// What came in one turn, to be handed on when the session is free again.
+#[derive(Default)]
+struct Turn {
+    messages: Vec<(Arc<Handler>, Vec<view::Message>)>,
+    answers: Vec<Answer>,
+}
+
+/// What becomes of a frame, and who waits to know.
+struct Answer {
+    waiting: oneshot::Sender<Result<(), BrokerError>>,
+    outcome: Result<(), BrokerError>,
 }
 
 impl Shared {
@@ -319,6 +327,7 @@ impl Shared {
                     self.sent(&mut outgoing, count?);
                 }
                 count = reader.read_buf(&mut incoming), if open => {
+                    acknowledge_soon(reader.as_ref());
                     let now = Instant::now().into_std();
                     let mut state = lock(&self.state);
                     if count? == 0 {
@@ -336,11 +345,10 @@ impl Shared {
 
     /// Hands on what has come, and takes what is to be written.
     fn turn(&self, outgoing: &mut VecDeque<Bytes>) -> (bool, Option<std::time::Instant>) {
-        let mut arrived = Vec::<Arrived>::new();
-        let mut answers = Vec::new();
+        let mut turn = Turn::default();
         let mut state = lock(&self.state);
         while let Some(event) = state.session.poll_event() {
-            self.event(&mut state, event, &mut arrived, &mut answers);
+            self.event(&mut state, event, &mut turn);
         }
         while outgoing.len() < SLICES {
             let Some(transmit) = state.session.poll_transmit() else { break };
@@ -351,41 +359,33 @@ impl Shared {
         let deadline = state.session.poll_timeout();
         drop(state);
         // A receipt tells that a subscription is live, or gone: messages first.
-        for Arrived { handler, messages } in arrived {
+        for (handler, messages) in turn.messages {
             handler(messages);
         }
-        for (waiting, answer) in answers {
-            let _nobody_waits = waiting.send(answer);
+        for Answer { waiting, outcome } in turn.answers {
+            let _nobody_waits = waiting.send(outcome);
         }
         (ended, deadline)
     }
 
-    fn event(
-        &self,
-        state: &mut State,
-        event: Event,
-        arrived: &mut Vec<Arrived>,
-        answers: &mut Vec<(oneshot::Sender<Result<(), BrokerError>>, Result<(), BrokerError>)>,
-    ) {
+    fn event(&self, state: &mut State, event: Event, turn: &mut Turn) {
         match event {
             Event::Connected { connected, .. } => {
                 if let Some(waiting) = state.connecting.take() {
-                    let _nobody_waits =
-                        waiting.send(Ok(connected.server().unwrap_or_default().into()));
+                    let server = connected.server().unwrap_or_default();
+                    let _nobody_waits = waiting.send(Ok(server.into()));
                 }
             }
             Event::Message { subscription, message } => {
                 let Some(handler) = state.handlers.get(&subscription) else { return };
-                match arrived.last_mut() {
-                    Some(last) if Arc::ptr_eq(&last.handler, handler) => {
-                        last.messages.push(message)
-                    }
-                    _ => arrived
-                        .push(Arrived { handler: Arc::clone(handler), messages: vec![message] }),
+                match turn.messages.last_mut() {
+                    Some((last, messages)) if Arc::ptr_eq(last, handler) => messages.push(message),
+                    _ => turn.messages.push((Arc::clone(handler), vec![message])),
                 }
             }
             Event::Receipt { receipt, .. } => {
-                answers.extend(state.receipts.remove(&receipt).map(|waiting| (waiting, Ok(()))));
+                let waiting = state.receipts.remove(&receipt);
+                turn.answers.extend(waiting.map(|waiting| Answer { waiting, outcome: Ok(()) }));
             }
             Event::ReceiptTimeout { .. } => {
                 self.lose(&"the broker does not answer".into());
@@ -398,7 +398,7 @@ impl Shared {
                 if let Some(waiting) = state.connecting.take() {
                     let _nobody_waits = waiting.send(Err(refused));
                 } else if let Some(waiting) = receipt.and_then(|one| state.receipts.remove(&one)) {
-                    answers.push((waiting, Err(refused)));
+                    turn.answers.push(Answer { waiting, outcome: Err(refused) });
                 }
             }
             Event::Closed { reason, .. } => self.lose(&reason.to_string().into()),
@@ -442,6 +442,16 @@ impl Shared {
     }
 }
 
+/// The broker writes frame by frame and waits, as TCP does by default, for the acknowledgement of the
+/// last before it sends the next; the kernel keeps that back for 40 ms unless it is told otherwise,
+/// again and again.
+fn acknowledge_soon(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _only_slower = rustix::net::sockopt::set_tcp_quickack(stream, true);
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
+}
+
 fn protocol(config: &StompRelayConfig, address: &Address) -> client::Config {
     let limits = Limits::DEFAULT
         .with_body(config.max_message)
@@ -462,6 +472,6 @@ fn protocol(config: &StompRelayConfig, address: &Address) -> client::Config {
     protocol
 }
 
-fn refused(error: ClientError) -> BrokerError {
+fn refused(error: &ClientError) -> BrokerError {
     BrokerError::Refused { reason: error.to_string().into() }
 }

@@ -77,7 +77,7 @@ async fn what_is_deleted_and_declared_again_and_again_stays_small() {
     let later = open(&server).await;
     let gone = later.subscribe(Source::durable("d"), SubscribeOptions::new()).await;
     assert!(matches!(gone, Err(BrokerError::NotDeclared { .. })), "{gone:?}");
-    let found = Program::connect(&server).browse("/queue/mq-bridge.registry.9");
+    let found = Program::connect(&server).browse("/queue/mq-bridge.registry.115");
     assert_eq!(found, 0, "entries are left");
 }
 
