@@ -236,7 +236,12 @@ impl<D: Driver> Bridge<D> {
                 Box::pin(async move { shared.consume(&inbox, current.epoch, &current.link).await })
             })
             .await?;
-        Ok(Subscription::new(reader, acker))
+        match reader.inbox.end_reason() {
+            // It was attached along with all others to a link that is new, and could not be.
+            Some(EndReason::Deleted) => Err(BrokerError::not_declared(&reader.inbox.source)),
+            Some(EndReason::Broker(reason)) => Err(BrokerError::Refused { reason }),
+            _ => Ok(Subscription::new(reader, acker)),
+        }
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {

@@ -516,3 +516,13 @@ async fn a_pattern_is_listened_to_once_and_no_longer_than_somebody_subscribes() 
     }
     assert_eq!(broker.bridge.health(), Health::Up);
 }
+
+#[tokio::test]
+async fn who_subscribes_while_a_link_is_new_is_told_what_is_missing() {
+    let server = Server::start();
+    for _ in 0..50 {
+        let broker = server.connect().await;
+        let missing = broker.subscribe(Source::queue("missing"), SubscribeOptions::new()).await;
+        assert!(matches!(missing, Err(BrokerError::NotDeclared { .. })), "{missing:?}");
+    }
+}
