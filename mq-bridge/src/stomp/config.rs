@@ -34,8 +34,8 @@ impl StompRelayConfig {
         Self {
             url: url.into(),
             remote: RemoteOptions::new(),
-            heart_beat: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(10),
+            heart_beat: Duration::from_secs(10),
+            response_timeout: Duration::from_secs(20),
             max_message: 16 << 20,
             consuming: 4,
         }
@@ -49,14 +49,14 @@ impl StompRelayConfig {
     }
 
     /// Sets how often both sides give a sign of life; a server that is silent for twice as long is
-    /// gone. Default 5 s.
+    /// gone. Default 10 s.
     #[must_use]
     pub const fn with_heart_beat(mut self, interval: Duration) -> Self {
         self.heart_beat = interval;
         self
     }
 
-    /// Sets how long a receipt may take before the connection counts as lost. Default 10 s.
+    /// Sets how long a receipt may take before the connection counts as lost. Default 20 s.
     #[must_use]
     pub const fn with_response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;
@@ -104,6 +104,12 @@ impl StompRelayConfig {
             return Err(refused("the URL is not stomp://[user:password@]host[:port]"));
         }
         Ok(Address { host: host.to_owned(), port, credentials })
+    }
+
+    /// How long the server may take to show how it is set: less than connecting may take, so that
+    /// what is missing can be said.
+    pub(super) fn probe_timeout(&self) -> Duration {
+        self.response_timeout.min(self.remote.connect_timeout) / 2
     }
 
     /// Where the server is, without what may be a password.

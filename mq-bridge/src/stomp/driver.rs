@@ -19,8 +19,9 @@ use super::names;
 use super::session::Session;
 use super::statistics::Statistics;
 
-const CAPABILITIES: [Capability; 6] = [
+const CAPABILITIES: [Capability; 7] = [
     Capability::Durable,
+    Capability::DurableAck,
     Capability::Order,
     Capability::DeadLetter,
     Capability::Expiry,
@@ -67,8 +68,7 @@ impl Driver for StompDriver {
         let consuming = Sessions { first, more };
         let statistics = Statistics::open(&consuming.first).await?;
         if !self.probed.load(Relaxed) {
-            // Before the time for connecting is over, to say what is missing.
-            let probe = timeout(self.config.response_timeout / 2, statistics.of(names::CONTROL));
+            let probe = timeout(self.config.probe_timeout(), statistics.of(names::CONTROL));
             match probe.await {
                 Ok(outcome) => outcome.map(drop)?,
                 Err(_) => {

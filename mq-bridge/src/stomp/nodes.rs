@@ -83,7 +83,7 @@ impl Nodes {
         source: &Source,
         more: &Declared,
     ) -> Result<(), BrokerError> {
-        let (before, covers) = {
+        let (before, ids) = {
             let registry = read(self.up_to_date().await?);
             (registry.get(source), registry.ids(source))
         };
@@ -92,7 +92,7 @@ impl Nodes {
         if before.as_ref() == Some(&declared) {
             return Ok(());
         }
-        let entry = self.entry(source, covers, Some(declared));
+        let entry = self.entry(source, ids, Some(declared)).await?;
         self.tell(&entry).await?;
         shards::remove(&self.session, source, &entry.covers).await.map(drop)
     }
@@ -100,11 +100,11 @@ impl Nodes {
     /// Deletes on all nodes, whose consumers end; says whether there was something. What was kept
     /// is still there.
     pub(super) async fn delete(&self, source: &Source) -> Result<Option<Entry>, BrokerError> {
-        let covers = read(self.up_to_date().await?).ids(source);
-        if covers.is_empty() {
+        let ids = read(self.up_to_date().await?).ids(source);
+        if ids.is_empty() {
             return Ok(None);
         }
-        let entry = self.entry(source, covers, None);
+        let entry = self.entry(source, ids, None).await?;
         self.tell(&entry).await?;
         Ok(Some(entry))
     }
@@ -136,8 +136,16 @@ impl Nodes {
         format!("{}-{number:08x}", self.node).into()
     }
 
-    fn entry(&self, source: &Source, covers: Vec<Arc<str>>, declared: Option<Declared>) -> Entry {
-        Entry { id: self.unique(), covers, source: source.clone(), declared }
+    /// An entry in the place of others.
+    async fn entry(
+        &self,
+        source: &Source,
+        mut ids: Vec<Arc<str>>,
+        declared: Option<Declared>,
+    ) -> Result<Entry, BrokerError> {
+        let covered = read(&self.known.registry).covered_by(source);
+        ids.extend(shards::kept(&self.session, source, &covered).await?);
+        Ok(Entry { id: self.unique(), covers: ids, source: source.clone(), declared })
     }
 
     /// Keeps an entry and tells it to all: when this returns they have it, or will before anything

@@ -130,6 +130,12 @@ impl Registry {
         entries.map(|one| Arc::clone(&one.id)).collect()
     }
 
+    /// What those entries cover.
+    pub(super) fn covered_by(&self, source: &Source) -> Vec<Arc<str>> {
+        let entries = self.known.get(source).into_iter().flatten();
+        entries.flat_map(|one| one.covers.iter().map(Arc::clone)).collect()
+    }
+
     /// Calls `visitor` with the name of each durable subscription to this topic, some more than
     /// once.
     pub(super) fn visit<'a>(&'a self, topic: &str, visitor: &mut impl FnMut(&'a Arc<str>)) {

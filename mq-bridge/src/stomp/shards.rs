@@ -1,7 +1,9 @@
 //! Where the registry is kept: its entries are messages in a number of queues, which are read by
 //! browsing.
+//!
+//! An entry that is covered is removed, though not always at once. It must not come to light again:
+//! whoever covers an entry also covers what that one did, as far as it is still there.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use stomp_codec::server::AckMode;
@@ -24,7 +26,7 @@ const SHARDS: usize = 256;
 const BROWSED: usize = 400;
 /// The name of an entry, in a header that a selector can hold.
 const ID: &str = "mqentry";
-/// How long to wait for entries that are to be removed: another node may be doing it.
+/// How long to wait for entries that are to be removed: another node may be removing them.
 const REMOVING: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Reads all entries.
@@ -32,49 +34,17 @@ pub(super) async fn load(
     session: &Session,
     statistics: &Statistics,
 ) -> Result<Vec<Entry>, BrokerError> {
-    let (sender, mut ended) = mpsc::unbounded_channel();
-    let entries = Arc::new(Mutex::new(vec![Vec::new(); SHARDS]));
-    let mut subscriptions = Vec::with_capacity(SHARDS);
-    session.write(|writer| {
-        for shard in 0..SHARDS {
-            let (entries, ended) = (Arc::clone(&entries), sender.clone());
-            let handler = move |messages: Vec<view::Message>| {
-                for message in messages {
-                    if message.header("browser").is_some_and(|value| value == "end") {
-                        let _given_up = ended.send(());
-                    } else if let Some(shard) = lock(&entries).get_mut(shard) {
-                        shard.push(message.body().clone());
-                    }
-                }
-            };
-            let headers = [("browser", "true"), ("activemq.prefetchSize", "10000")];
-            let destination = names::registry(shard);
-            let (subscription, _) =
-                writer.subscribe(&destination, AckMode::Auto, &headers, Box::new(handler))?;
-            subscriptions.push(subscription);
-        }
-        Ok(())
-    })?;
-    for _ in 0..SHARDS {
-        tokio::select! {
-            _ = ended.recv() => {}
-            reason = session.lost() => return Err(BrokerError::Disconnected { reason }),
-        }
-    }
-    session.write(|writer| {
-        subscriptions.into_iter().try_for_each(|one| writer.unsubscribe(one).map(drop))
-    })?;
-    let shards = std::mem::take(&mut *lock(&entries));
-    for (number, shard) in shards.iter().enumerate() {
-        if shard.len() >= BROWSED
-            && statistics.of(&names::registry(number)).await?.depth > shard.len() as u64
-        {
+    let shards: Vec<String> = (0..SHARDS).map(names::registry).collect();
+    let found = browse(session, &shards, None).await?;
+    for (shard, messages) in shards.iter().zip(&found) {
+        let browsed = messages.len();
+        if browsed >= BROWSED && statistics.of(shard).await?.depth > browsed as u64 {
             let reason = "it does not let the whole registry be browsed: raise \
                           maxBrowsePageSize for mq-bridge.registry.>";
             return Err(BrokerError::Refused { reason: reason.into() });
         }
     }
-    Ok(shards.iter().flatten().filter_map(Entry::decode).collect())
+    Ok(found.iter().flatten().filter_map(|message| Entry::decode(message.body())).collect())
 }
 
 /// The frame that keeps an entry.
@@ -86,39 +56,98 @@ pub(super) fn keep(entry: &Entry) -> Frame {
         .with_body(entry.encode())
 }
 
-/// Removes entries that are covered. Those that cannot be found stay, harmless; says whether there
-/// are none.
+/// Which of these entries are still kept.
+pub(super) async fn kept(
+    session: &Session,
+    source: &Source,
+    ids: &[Arc<str>],
+) -> Result<Vec<Arc<str>>, BrokerError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let shard = names::registry(shard(source));
+    let found = browse(session, &[shard], Some(&selector(ids))).await?;
+    let id = |message: &view::Message| message.header(ID).map(|id| Arc::from(&*id));
+    Ok(found.iter().flatten().filter_map(id).collect())
+}
+
+/// Removes entries, as far as it can; says whether none of them is left.
 pub(super) async fn remove(
     session: &Session,
     source: &Source,
     ids: &[Arc<str>],
 ) -> Result<bool, BrokerError> {
-    if ids.is_empty() {
+    let kept_ids = kept(session, source, ids).await?;
+    if kept_ids.is_empty() {
         return Ok(true);
     }
     let (sender, mut removed) = mpsc::unbounded_channel();
-    let list: Vec<String> = ids.iter().map(|id| format!("'{id}'")).collect();
-    let selector = format!("{ID} IN ({})", list.join(","));
     let handler = move |messages: Vec<view::Message>| {
-        for message in messages {
-            let _given_up = sender.send(message.header(ID).map(|id| id.into_owned()));
+        for _ in messages {
+            let _given_up = sender.send(());
         }
     };
     let (subscription, _) = session.write(|writer| {
+        let selector = selector(&kept_ids);
         let headers = [("selector", selector.as_str())];
         let destination = names::registry(shard(source));
         writer.subscribe(&destination, AckMode::Auto, &headers, Box::new(handler))
     })?;
-    let mut left: HashSet<&str> = ids.iter().map(|id| &**id).collect();
     let removing = async {
-        while !left.is_empty() {
-            let Some(id) = removed.recv().await else { return };
-            left.remove(id.unwrap_or_default().as_str());
+        for _ in &kept_ids {
+            removed.recv().await;
         }
     };
-    let _some_stay = timeout(REMOVING, removing).await;
+    let _some_may_stay = timeout(REMOVING, removing).await;
     session.write(|writer| writer.unsubscribe(subscription))?.received().await?;
-    Ok(left.is_empty())
+    Ok(kept(session, source, ids).await?.is_empty())
+}
+
+fn selector(ids: &[Arc<str>]) -> String {
+    let list: Vec<String> = ids.iter().map(|id| format!("'{id}'")).collect();
+    format!("{ID} IN ({})", list.join(","))
+}
+
+/// What is in each of some queues.
+async fn browse(
+    session: &Session,
+    queues: &[String],
+    selector: Option<&str>,
+) -> Result<Vec<Vec<view::Message>>, BrokerError> {
+    let (sender, mut ended) = mpsc::unbounded_channel();
+    let found = Arc::new(Mutex::new(vec![Vec::new(); queues.len()]));
+    let mut headers = vec![("browser", "true"), ("activemq.prefetchSize", "10000")];
+    headers.extend(selector.map(|selector| ("selector", selector)));
+    let mut subscriptions = Vec::with_capacity(queues.len());
+    session.write(|writer| {
+        for (index, queue) in queues.iter().enumerate() {
+            let (found, ended) = (Arc::clone(&found), sender.clone());
+            let handler = move |messages: Vec<view::Message>| {
+                for message in messages {
+                    if message.header("browser").is_some_and(|value| value == "end") {
+                        let _given_up = ended.send(());
+                    } else if let Some(queue) = lock(&found).get_mut(index) {
+                        queue.push(message);
+                    }
+                }
+            };
+            let (subscription, _) =
+                writer.subscribe(queue, AckMode::Auto, &headers, Box::new(handler))?;
+            subscriptions.push(subscription);
+        }
+        Ok(())
+    })?;
+    for _ in queues {
+        tokio::select! {
+            _ = ended.recv() => {}
+            reason = session.lost() => return Err(BrokerError::Disconnected { reason }),
+        }
+    }
+    session.write(|writer| {
+        subscriptions.into_iter().try_for_each(|one| writer.unsubscribe(one).map(drop))
+    })?;
+    let found = std::mem::take(&mut *lock(&found));
+    Ok(found)
 }
 
 /// The same in every process and version: FNV-1a.
