@@ -98,10 +98,10 @@ mod redis;
 #[allow(dead_code, unused_imports, unused_macros, reason = "each backend uses its part")]
 mod remote;
 mod source;
-#[cfg(feature = "storage")]
-pub mod storage;
 #[cfg(feature = "stomp")]
 mod stomp;
+#[cfg(feature = "storage")]
+pub mod storage;
 mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;

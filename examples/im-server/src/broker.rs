@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use mq_bridge::{
     Broker, BrokerError, Embedded, EmbeddedConfig, Memory, Nats, NatsConfig, RabbitMq,
-    RabbitMqConfig, Redis, RedisConfig,
+    RabbitMqConfig, Redis, RedisConfig, StompRelay, StompRelayConfig,
 };
 
 use crate::options::unknown_backend;
 
 /// What can be named, for texts.
-const KNOWN: &str = "memory, embedded, embedded:PATH, amqp://, nats://, redis://";
+const KNOWN: &str = "memory, embedded, embedded:PATH, amqp://, nats://, redis://, stomp://";
 
 /// What `--broker` names.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(crate) enum ServerKind {
     RabbitMq,
     Nats,
     Redis,
+    Stomp,
 }
 
 impl BrokerKind {
@@ -50,6 +51,9 @@ impl BrokerKind {
             Self::Server(ServerKind::Redis, url) => {
                 Arc::new(Redis::open(RedisConfig::new(url)).await?)
             }
+            Self::Server(ServerKind::Stomp, url) => {
+                Arc::new(StompRelay::open(StompRelayConfig::new(url)).await?)
+            }
         })
     }
 }
@@ -65,6 +69,7 @@ impl FromStr for BrokerKind {
             "amqp" => ServerKind::RabbitMq,
             "nats" => ServerKind::Nats,
             "redis" => ServerKind::Redis,
+            "stomp" => ServerKind::Stomp,
             _ => {
                 return match text.strip_prefix("embedded:") {
                     Some(path) if !path.is_empty() => Ok(Self::Embedded(Some(path.into()))),
@@ -103,6 +108,7 @@ mod tests {
             ("amqp://u:hunter2@host/vhost", "Server(RabbitMq, ..)"),
             ("nats://u:hunter2@host:4222", "Server(Nats, ..)"),
             ("redis://:hunter2@host", "Server(Redis, ..)"),
+            ("stomp://u:hunter2@host:61613", "Server(Stomp, ..)"),
         ] {
             let kind: BrokerKind = text.parse().expect(text);
             assert_eq!(format!("{kind:?}"), shown);

@@ -34,7 +34,7 @@ pub(crate) struct Options {
     pub(crate) data: PathBuf,
 
     /// Message queue: `embedded` (a file in the data folder; `embedded:PATH` for another place),
-    /// `memory` (lost at exit), or the URL of a server: amqp://, nats:// or redis://
+    /// `memory` (lost at exit), or the URL of a server: amqp://, nats://, redis:// or stomp://
     #[arg(
         long,
         env = "IM_BROKER",

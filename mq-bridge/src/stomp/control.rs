@@ -52,7 +52,7 @@ impl Notice {
 
     pub(super) fn decode(message: &view::Message) -> Option<Self> {
         match &*message.header(NOTICE)? {
-            "entry" => Entry::decode(message.body()).map(Self::Entry),
+            "entry" => Entry::decode(message.body_bytes()).map(Self::Entry),
             "takeover" => {
                 let name = message.header(NAME)?;
                 let source = match &*message.header(KIND)? {
@@ -101,7 +101,7 @@ mod tests {
             for (name, value) in sent.headers() {
                 frame.push_header(&name, &value);
             }
-            let message = frame.with_body(sent.body().clone()).try_into().unwrap();
+            let message = frame.with_body(sent.body_bytes()).try_into().unwrap();
             assert_eq!(Notice::decode(&message), Some(notice));
         }
     }

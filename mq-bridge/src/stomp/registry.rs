@@ -167,8 +167,8 @@ impl Entry {
     }
 
     /// Reads what [`encode`](Self::encode) wrote; names that are not known are passed over.
-    pub(super) fn decode(block: &Bytes) -> Option<Self> {
-        let block = Headers::from_bytes(block.clone()).ok()?;
+    pub(super) fn decode(block: Bytes) -> Option<Self> {
+        let block = Headers::from_bytes(block).ok()?;
         let mut entry =
             Self { id: "".into(), covers: Vec::new(), source: Source::queue(""), declared: None };
         let mut declared = Declared::default();
@@ -227,10 +227,10 @@ mod tests {
         settings.dead_letter = Some("dead".into());
         let queue = Entry { source: Source::queue("q"), ..entry("1", &[], Some(&[])) };
         for one in [full, queue, entry("3", &["1-2"], None)] {
-            assert_eq!(Entry::decode(&one.encode()), Some(one));
+            assert_eq!(Entry::decode(one.encode()), Some(one));
         }
-        assert_eq!(Entry::decode(&Bytes::from_static(b"nonsense")), None);
-        assert_eq!(Entry::decode(&Bytes::new()), None);
+        assert_eq!(Entry::decode(Bytes::from_static(b"nonsense")), None);
+        assert_eq!(Entry::decode(Bytes::new()), None);
     }
 
     #[test]
@@ -250,9 +250,9 @@ mod tests {
         registry.apply(&entry("1", &[], Some(&["a"])));
         registry.apply(&entry("2", &[], Some(&["b", "a"])));
         let declared = registry.get(&Source::durable("d")).unwrap();
-        assert_eq!(declared.patterns, ["a".into(), "b".into()]);
+        assert_eq!(declared.patterns, [Arc::<str>::from("a"), Arc::from("b")]);
         registry.apply(&entry("3", &["1", "2"], Some(&["b"])));
-        assert_eq!(registry.ids(&Source::durable("d")), ["3".into()]);
+        assert_eq!(registry.ids(&Source::durable("d")), [Arc::<str>::from("3")]);
         assert_eq!((subscribers(&registry, "a"), subscribers(&registry, "b")), (0, 1));
     }
 

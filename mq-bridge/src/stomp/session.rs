@@ -353,7 +353,7 @@ impl Shared {
         while outgoing.len() < SLICES {
             let Some(transmit) = state.session.poll_transmit() else { break };
             state.outgoing += transmit.len();
-            outgoing.extend(transmit.into_slices());
+            outgoing.extend(transmit.slices().cloned());
         }
         let ended = state.session.is_closed();
         let deadline = state.session.poll_timeout();

@@ -44,7 +44,7 @@ pub(super) async fn load(
             return Err(BrokerError::Refused { reason: reason.into() });
         }
     }
-    Ok(found.iter().flatten().filter_map(|message| Entry::decode(message.body())).collect())
+    Ok(found.iter().flatten().filter_map(|message| Entry::decode(message.body_bytes())).collect())
 }
 
 /// The frame that keeps an entry.

@@ -154,7 +154,7 @@ pub(super) fn again(destination: &str, message: &view::Message) -> Frame {
             frame.push_header(&name, &value);
         }
     }
-    frame.with_header(REDELIVERED, "true").with_body(message.body().clone())
+    frame.with_header(REDELIVERED, "true").with_body(message.body_bytes())
 }
 
 fn frame(destination: &str, outbound: &Outbound) -> Frame {
@@ -180,7 +180,7 @@ fn frame(destination: &str, outbound: &Outbound) -> Frame {
 /// Reads a message of ours, or of another program.
 pub(super) fn arrived(message: &view::Message) -> Arrived {
     let is_true = |name: &str| message.header(name).is_some_and(|value| value == "true");
-    let mut read = Message::new(message.body().clone())
+    let mut read = Message::new(message.body_bytes())
         .with_headers(headers(message))
         .with_persistent(is_true("persistent"));
     if let Some(priority) = message.header("priority").and_then(|value| value.parse().ok()) {
@@ -319,7 +319,7 @@ mod tests {
         for (name, value) in headers {
             frame.push_header(&name, &value);
         }
-        frame.with_body(send.body().clone()).try_into().unwrap()
+        frame.with_body(send.body_bytes()).try_into().unwrap()
     }
 
     fn outbound(message: Message) -> Outbound {

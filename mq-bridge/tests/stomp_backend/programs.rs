@@ -61,7 +61,7 @@ async fn another_program_gets_what_is_published() {
         assert_eq!(header("destination"), Some(destination));
         assert_eq!(header("kind").as_deref(), Some("note: 1"));
         assert_eq!(header("priority").as_deref(), Some("7"));
-        assert_eq!(&**heard.body(), b"hello");
+        assert_eq!(heard.body(), b"hello");
     }
 }
 

@@ -192,7 +192,7 @@ mod tests {
             let mut expected = Vec::new();
             for i in 0..30_u8 {
                 let piece = vec![i; usize::from(i) * 231];
-                outbox.push(Bytes::from(piece.clone()));
+                outbox.push(&Bytes::from(piece.clone()));
                 expected.extend_from_slice(&piece);
                 outbox.push_slice(&[i, i]);
                 expected.extend_from_slice(&[i, i]);
@@ -208,7 +208,7 @@ mod tests {
         let body = Bytes::from(vec![b'x'; COPY_LIMIT + 1]);
         let mut outboxes: Vec<Outbox> = (0..3).map(|_| Outbox::default()).collect();
         for outbox in &mut outboxes {
-            outbox.push(body.clone());
+            outbox.push(&body);
             assert_eq!(outbox.chunk().as_ptr(), body.as_ptr());
         }
     }
