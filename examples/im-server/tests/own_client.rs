@@ -41,7 +41,7 @@ async fn half_acknowledged(url: String, other_url: String) {
     }
     for number in 1..=COUNT {
         let message = messages.recv().await.expect("a message");
-        assert_eq!(message.body().as_ref(), number.to_string().as_bytes());
+        assert_eq!(message.body(), number.to_string().as_bytes());
         if number.is_multiple_of(2) {
             bob.ack(&message).confirmed().await.expect("acknowledged");
         }

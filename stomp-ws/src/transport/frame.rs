@@ -36,8 +36,8 @@ impl FrameWriter {
         self.write(out, if text { Opcode::Text } else { Opcode::Binary }, len, transmit.slices())
     }
 
-    pub(super) fn pong(&mut self, out: &mut Outbox, payload: Bytes) -> io::Result<()> {
-        self.write(out, Opcode::Pong, payload.len(), [&payload])
+    pub(super) fn pong(&mut self, out: &mut Outbox, payload: &Bytes) -> io::Result<()> {
+        self.write(out, Opcode::Pong, payload.len(), [payload])
     }
 
     /// A Close frame; a code that may not be sent gives a frame without one.

@@ -288,7 +288,7 @@ impl Transport {
             return Err(TransportError::PingFlood { limit: self.config.max_pongs });
         }
         self.pongs += 1;
-        writer.pong(&mut self.outbox, ping.into())?;
+        writer.pong(&mut self.outbox, &ping.into())?;
         Ok(())
     }
 
@@ -298,6 +298,7 @@ impl Transport {
     ///
     /// [`TransportError::SlowPeer`] when the queue would exceed its budget, [`TransportError::Closed`] after
     /// [`close`](Self::close), after the peer's Close frame and after a failed write. Nothing was queued then.
+    #[allow(clippy::needless_pass_by_value, reason = "what is queued is no longer the caller's")]
     pub fn feed(&mut self, transmit: Transmit) -> Result<(), TransportError> {
         if self.state != State::Open {
             return Err(TransportError::Closed);

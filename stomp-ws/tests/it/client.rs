@@ -49,7 +49,7 @@ async fn a_message_there_and_back_on_both_transports() {
             client.send("/inbox", body).await.unwrap();
         }
         let first = inbox.recv().await.unwrap();
-        assert_eq!(&first.body()[..], b"one");
+        assert_eq!(first.body(), b"one");
         assert_eq!(first.destination().as_deref(), Some("/inbox"));
         let second = inbox.next().await.unwrap();
         let third = inbox.recv().await.unwrap();
