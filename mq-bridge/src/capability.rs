@@ -11,7 +11,8 @@ pub enum Capability {
     /// Confirmed messages survive the death of the broker and of this process.
     Durable,
     /// What is acknowledged and confirmed never comes back, not even when the broker is killed in
-    /// that moment. Without it such a message may come back after a crash, marked as redelivered.
+    /// that moment, and neither does what is deleted. Without it such a message may come back after
+    /// a crash, marked as redelivered.
     DurableAck,
     /// Messages of one publisher to one destination are delivered in the order of the calls.
     Order,
