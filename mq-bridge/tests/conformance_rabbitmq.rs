@@ -1,4 +1,4 @@
-//! RabbitMQ passes the conformance kit, with either kind of queue.
+//! RabbitMQ passes the conformance kit with quorum queues, the default.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,19 +15,6 @@ mod quorum {
         ServerHarness::start(RabbitMq::start(), |server| {
             let config = RabbitMqConfig::new(server.amqp_url());
             mq_bridge::RabbitMq::open(config.with_queue_type(QueueType::Quorum))
-        })
-    );
-}
-
-mod classic {
-    use super::*;
-
-    mq_bridge::testkit::suite!(
-        ignore = "needs rabbitmq-server",
-        at_once = 2,
-        ServerHarness::start(RabbitMq::start(), |server| {
-            let config = RabbitMqConfig::new(server.amqp_url());
-            mq_bridge::RabbitMq::open(config.with_queue_type(QueueType::Classic))
         })
     );
 }
