@@ -175,24 +175,14 @@ pub(crate) fn write_header(
     if name.is_empty() {
         return Err(Unencodable);
     }
-    let start = dst.len();
-    dst.reserve(name.len() + value.len() + 2);
-    // Mostly there is nothing to escape. To see that with one look at the line, blanks hold the place of what may
-    // not be within it.
-    dst.put_slice(name);
-    dst.put_u8(b' ');
-    dst.put_slice(value);
-    dst.put_u8(b' ');
-    if dst.get(start..).is_some_and(is_plain) {
-        if let Some(separator) = dst.get_mut(start + name.len()) {
-            *separator = b':';
-        }
-        if let Some(end) = dst.last_mut() {
-            *end = b'\n';
-        }
+    if is_plain(name) && is_plain(value) {
+        dst.reserve(name.len() + value.len() + 2);
+        dst.put_slice(name);
+        dst.put_u8(b':');
+        dst.put_slice(value);
+        dst.put_u8(b'\n');
         return Ok(());
     }
-    dst.truncate(start);
     write_text(dst, writing, name, false)?;
     dst.put_u8(b':');
     write_text(dst, writing, value, true)?;

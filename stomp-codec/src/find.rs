@@ -34,18 +34,21 @@ pub(crate) fn find(needle: u8, octets: &[u8]) -> Option<usize> {
 pub(crate) fn is_plain(octets: &[u8]) -> bool {
     // High bits of octets below `bound`. Those above the lowest one may be wrong, not whether there is one.
     let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
-    let special = |octets: &[u8; WORD]| {
-        let word = u64::from_le_bytes(*octets);
+    let special = |word: u64| {
         let is = |octet: u8| below(word ^ (ONES * u64::from(octet)), 1);
         below(word, 0x20) | is(b':') | is(b'\\')
     };
     let Some(last) = octets.last_chunk() else {
-        return octets.iter().all(|octet| !matches!(octet, 0..0x20 | b':' | b'\\'));
+        let (Some(first), Some(last)) = (octets.first_chunk(), octets.last_chunk()) else {
+            return octets.iter().all(|octet| !matches!(octet, 0..0x20 | b':' | b'\\'));
+        };
+        let halves = u64::from(u32::from_le_bytes(*first)) << 32;
+        return special(halves | u64::from(u32::from_le_bytes(*last))) & HIGHS == 0;
     };
     let mut rest = octets;
-    let mut found = special(last);
+    let mut found = special(u64::from_le_bytes(*last));
     while let Some((word, after)) = rest.split_first_chunk() {
-        found |= special(word);
+        found |= special(u64::from_le_bytes(*word));
         rest = after;
     }
     found & HIGHS == 0
