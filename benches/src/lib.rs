@@ -30,14 +30,21 @@ pub fn frame_bm() -> Vec<u8> {
     frame
 }
 
-/// A MESSAGE of 20 headers, every second one with escapes.
+/// A MESSAGE of 20 headers, `content-length` among them, every second one with three escapes.
 pub fn frame_e() -> Vec<u8> {
-    let names: Vec<_> = (0..19).map(|n| format!("x-header-{n}")).collect();
-    let headers: Vec<_> = names
-        .iter()
-        .enumerate()
-        .map(|(n, name)| (&**name, if n % 2 == 0 { "plain-value-of-it" } else { "a:b\\c\nd" }))
-        .collect();
+    let names: Vec<_> = (0..15).map(|n| format!("x-header-{n}")).collect();
+    let mut headers = vec![
+        ("subscription", "sub-0"),
+        ("message-id", "ID:broker-1:2:3"),
+        ("destination", "/topic/room.42"),
+        ("content-type", "application/json"),
+    ];
+    headers.extend(
+        names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| (&**name, if n % 2 == 0 { "a:b\\c\nd" } else { "plain-value-of-it" })),
+    );
     encoded(&headers, &a_body())
 }
 

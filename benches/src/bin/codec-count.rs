@@ -22,7 +22,7 @@ static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// Frames in one read buffer.
 const BATCH: usize = 16;
 
-const SCENARIOS: [&str; 14] = [
+const SCENARIOS: [&str; 16] = [
     "nothing",
     "decode-a",
     "decode-bm",
@@ -36,6 +36,8 @@ const SCENARIOS: [&str; 14] = [
     "encode-shared-64k",
     "copy-64k",
     "deliver",
+    "deliver-redelivered",
+    "deliver-acknowledged",
     "server-send",
 ];
 
@@ -75,7 +77,9 @@ fn scenario_of(name: &str) -> (Box<dyn FnMut()>, usize) {
         "encode-a" => (encode(), 1),
         "encode-shared-64k" => (encode_shared(), 1),
         "copy-64k" => (copy(), 1),
-        "deliver" => (deliver(), 1),
+        "deliver" => (deliver("auto", false), 1),
+        "deliver-redelivered" => (deliver("auto", true), 1),
+        "deliver-acknowledged" => (deliver("client-individual", false), 1),
         "server-send" => (server_send(), 1),
         _ => (Box::new(|| {}), 1),
     }
@@ -157,18 +161,20 @@ fn copy() -> Box<dyn FnMut()> {
 
 fn session() -> (Session<u64>, Instant) {
     let now = Instant::now();
-    let mut session = Session::new(Config::default(), now);
-    session.handle_bytes(now, Bytes::from_static(b"CONNECT\naccept-version:1.2\nhost:h\n\n\0"));
+    let mut session = Session::new(Config::default().window(usize::MAX), now);
+    let connect = b"CONNECT\naccept-version:1.2\nhost:h\nheart-beat:10000,10000\n\n\0";
+    session.handle_bytes(now, Bytes::from_static(connect));
     session.poll_event();
     session.accept(now, Accepted::new("s"));
     session.poll_transmit();
     (session, now)
 }
 
-/// A further receiver of a message that is encoded already
-fn deliver() -> Box<dyn FnMut()> {
+/// A further receiver of a message that is encoded already; acknowledgements are yet to come
+fn deliver(ack: &str, redelivered: bool) -> Box<dyn FnMut()> {
     let (mut session, now) = session();
-    session.handle_bytes(now, Bytes::from_static(b"SUBSCRIBE\nid:0\ndestination:/q\n\n\0"));
+    let subscribe = format!("SUBSCRIBE\nid:0\ndestination:/q\nack:{ack}\n\n\0");
+    session.handle_bytes(now, Bytes::from(subscribe));
     let Some(Event::Subscribe { id, .. }) = session.poll_event() else { return Box::new(|| {}) };
     let mut frame = Frame::new(Command::Message).with_body(a_body());
     for (name, value) in A_HEADERS {
@@ -178,7 +184,7 @@ fn deliver() -> Box<dyn FnMut()> {
     let mut tag = 0;
     Box::new(move || {
         tag += 1;
-        black_box(&session.deliver(&id, &message, tag, false));
+        black_box(&session.deliver(&id, &message, tag, redelivered));
         black_box(&session.poll_transmit());
     })
 }

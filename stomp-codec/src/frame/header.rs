@@ -78,3 +78,23 @@ impl Lines {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{INLINE, Lines};
+
+    #[test]
+    fn lines_are_kept_in_order_wherever_they_are_kept() {
+        let mut lines = Lines::new();
+        for count in [0, 1, INLINE - 1, INLINE, INLINE + 1, 3 * INLINE, 2] {
+            lines.begin(5);
+            (0..count).for_each(|line| lines.push(10 * line + 7, 10 * line + 14));
+            assert_eq!(lines.len(), count);
+            let expected = (0..count)
+                .map(|line| (10 * line + 5..10 * line + 7, 10 * line + 8..10 * line + 14));
+            assert!(lines.iter().eq(expected.clone()));
+            assert!(lines.take().iter().eq(expected));
+            assert_eq!(lines.len(), 0);
+        }
+    }
+}
