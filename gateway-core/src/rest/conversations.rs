@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::RestApi;
 use super::caller::Caller;
 use super::input::{InPath, InQuery};
-use super::messages::shown;
+use super::messages::Message;
 use super::problem::Problem;
 use crate::gateway::Gateway;
 use crate::names::{ConversationId, ConversationKind, UserName};
@@ -26,24 +26,65 @@ const MAX_PAGE: usize = 200;
 
 const NO_SUCH_CONVERSATION: &str = "there is no such conversation";
 
-/// `GET /conversations`
+/// The conversations of a user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Conversations {
+    conversations: Vec<Conversation>,
+}
+
+/// A conversation, as one of its members sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Conversation {
+    #[schema(value_type = String, example = "direct:alice:bob")]
+    id: ConversationId,
+    /// `direct` or `group`.
+    kind: &'static str,
+    /// Where to send to.
+    destination: String,
+    title: String,
+    last_seq: u64,
+    unread: u64,
+    last_message: Option<Message>,
+    members: Vec<Standing>,
+}
+
+/// A member of a conversation, and how far this member has come.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Standing {
+    #[schema(value_type = String)]
+    user: UserName,
+    /// `owner`, `admin` or `member`.
+    role: &'static str,
+    /// Everything up to this `seq` was read.
+    read: u64,
+    /// Everything up to this `seq` was delivered.
+    delivered: u64,
+    online: bool,
+}
+
+/// The caller's conversations, the latest first, at most 500.
+#[utoipa::path(
+    get, path = "/conversations", tag = "conversations", operation_id = "listConversations",
+    security(("key" = ["read"])),
+    responses((status = 200, description = "The conversations.", body = Conversations))
+)]
 pub(super) async fn list(
     State(rest): State<Arc<RestApi>>,
     Caller(user): Caller,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Conversations>, Problem> {
     let summaries = rest.gateway.conversations(&user, MAX_CONVERSATIONS).await?;
     let mut conversations = Vec::with_capacity(summaries.len());
     for summary in &summaries {
         conversations.push(overview(&rest.gateway, &user, summary).await?);
     }
-    Ok(Json(json!({ "conversations": conversations })))
+    Ok(Json(Conversations { conversations }))
 }
 
 async fn overview(
     gateway: &Gateway,
     user: &UserName,
     summary: &ConversationSummary,
-) -> Result<Value, Problem> {
+) -> Result<Conversation, Problem> {
     let id = &summary.conversation;
     let (kind, destination, title) = match id.kind() {
         ConversationKind::Group(group) => ("group", format!("/group/{group}"), group.to_string()),
@@ -52,48 +93,75 @@ async fn overview(
             ("direct", format!("/user/{peer}"), peer.to_string())
         }
     };
-    let members: Vec<Value> = gateway
+    let members = gateway
         .members(user, id)
         .await?
         .into_iter()
         .map(|member| {
             let marks = summary.markers.iter().find(|marks| marks.user == member.user);
-            json!({
-                "user": member.user,
-                "role": member.role.as_str(),
-                "read": marks.map_or(0, |marks| marks.read),
-                "delivered": marks.map_or(0, |marks| marks.delivered),
-                "online": gateway.presence(&member.user) == Presence::Online,
-            })
+            Standing {
+                role: member.role.as_str(),
+                read: marks.map_or(0, |marks| marks.read),
+                delivered: marks.map_or(0, |marks| marks.delivered),
+                online: gateway.presence(&member.user) == Presence::Online,
+                user: member.user,
+            }
         })
         .collect();
-    Ok(json!({
-        "id": id,
-        "kind": kind,
-        "destination": destination,
-        "title": title,
-        "last_seq": summary.last_seq,
-        "unread": summary.unread,
-        "last_message": summary.last_message.as_ref().map(shown),
-        "members": members,
-    }))
+    Ok(Conversation {
+        id: id.clone(),
+        kind,
+        destination,
+        title,
+        last_seq: summary.last_seq,
+        unread: summary.unread,
+        last_message: summary.last_message.as_ref().map(Message::from),
+        members,
+    })
 }
 
 /// The query of `GET /conversations/ID/messages`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Range {
+    /// Only messages before this `seq`.
     before: Option<u64>,
+    /// Only messages after this `seq`, from the first one on; without it, the last ones.
     after: Option<u64>,
+    /// How many at most; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
 }
 
-/// `GET /conversations/ID/messages`
+/// A page of a conversation's messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Messages {
+    /// In the order of `seq`.
+    messages: Vec<Message>,
+    /// The first one that the server has of this conversation.
+    first_seq: u64,
+    /// The last one that the server has of this conversation.
+    last_seq: u64,
+    /// Changes only if the server lost the history.
+    epoch: String,
+}
+
+/// The messages of a conversation, for a member: whoever is none gets 404.
+#[utoipa::path(
+    get, path = "/conversations/{id}/messages", tag = "conversations", operation_id = "history",
+    security(("key" = ["read"])),
+    params(
+        ("id" = String, Path, description = "`direct:ALICE:BOB`, the names sorted by octet, or `group:NAME`."),
+        Range,
+    ),
+    responses((status = 200, description = "A page of messages.", body = Messages))
+)]
 pub(super) async fn history(
     State(rest): State<Arc<RestApi>>,
     Caller(user): Caller,
     InPath(id): InPath<String>,
     InQuery(range): InQuery<Range>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Messages>, Problem> {
     let limit = range.limit.unwrap_or(DEFAULT_PAGE);
     if limit == 0 || limit > MAX_PAGE {
         return Err(Problem::invalid("limit", format_args!("must be 1 to {MAX_PAGE}")));
@@ -105,11 +173,10 @@ pub(super) async fn history(
         .history(&user, &id, page)
         .await
         .map_err(|error| Problem::hiding(error, NO_SUCH_CONVERSATION))?;
-    let messages: Vec<Value> = history.messages.iter().map(shown).collect();
-    Ok(Json(json!({
-        "messages": messages,
-        "first_seq": history.position.first_seq,
-        "last_seq": history.position.last_seq,
-        "epoch": history.position.epoch.as_str(),
-    })))
+    Ok(Json(Messages {
+        messages: history.messages.iter().map(Message::from).collect(),
+        first_seq: history.position.first_seq,
+        last_seq: history.position.last_seq,
+        epoch: history.position.epoch.as_str().to_owned(),
+    }))
 }

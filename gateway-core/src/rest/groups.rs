@@ -3,8 +3,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::RestApi;
 use super::caller::Caller;
@@ -16,19 +16,44 @@ use crate::names::{GroupName, UserName};
 const NO_SUCH_GROUP: &str = "there is no such group, or you are not a member";
 
 /// A group to make.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct NewGroup {
+    #[schema(example = "ops")]
     name: String,
+    /// Names of users, beside the owner.
     #[serde(default)]
     members: Vec<String>,
 }
 
-/// `POST /groups`
+/// A group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Group {
+    #[schema(value_type = String)]
+    name: GroupName,
+    members: Vec<GroupMember>,
+}
+
+/// A member of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct GroupMember {
+    #[schema(value_type = String)]
+    user: UserName,
+    /// `owner`, `admin` or `member`.
+    role: &'static str,
+}
+
+/// Make a group; the caller is its owner.
+#[utoipa::path(
+    post, path = "/groups", tag = "groups", operation_id = "createGroup",
+    security(("key" = ["groups"])),
+    request_body = NewGroup,
+    responses((status = 201, description = "The group was made.", body = Group))
+)]
 pub(super) async fn create(
     State(rest): State<Arc<RestApi>>,
     Caller(owner): Caller,
     JsonBody(group): JsonBody<NewGroup>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Group>), Problem> {
     let name = GroupName::new(&group.name).map_err(|error| Problem::invalid("name", error))?;
     let members = group
         .members
@@ -43,21 +68,36 @@ pub(super) async fn create(
         other => other.into(),
     })?;
     let members = rest.gateway.directory().members(&name).await?.unwrap_or_default();
-    Ok((StatusCode::CREATED, Json(shown(&name, &members))))
+    Ok((StatusCode::CREATED, Json(shown(name, members))))
 }
 
-/// `GET /groups/NAME`
+/// A group and its members, for a member.
+#[utoipa::path(
+    get, path = "/groups/{group}", tag = "groups", operation_id = "showGroup",
+    security(("key" = ["read"])),
+    params(("group" = String, Path, description = "The name of the group.")),
+    responses((status = 200, description = "The group.", body = Group))
+)]
 pub(super) async fn show(
     State(rest): State<Arc<RestApi>>,
     Caller(user): Caller,
     InPath(name): InPath<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Group>, Problem> {
     let group = known_group(&rest, &user, &name).await?;
     let members = rest.gateway.directory().members(&group).await?.unwrap_or_default();
-    Ok(Json(shown(&group, &members)))
+    Ok(Json(shown(group, members)))
 }
 
-/// `PUT /groups/NAME/members/USER`
+/// Add a member, as owner or admin; no error for who is one already.
+#[utoipa::path(
+    put, path = "/groups/{group}/members/{user}", tag = "groups", operation_id = "addMember",
+    security(("key" = ["groups"])),
+    params(
+        ("group" = String, Path, description = "The name of the group."),
+        ("user" = String, Path, description = "The name of the user."),
+    ),
+    responses((status = 204, description = "The user is a member."))
+)]
 pub(super) async fn add_member(
     State(rest): State<Arc<RestApi>>,
     Caller(caller): Caller,
@@ -69,7 +109,16 @@ pub(super) async fn add_member(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /groups/NAME/members/USER`
+/// Remove a member, or leave.
+#[utoipa::path(
+    delete, path = "/groups/{group}/members/{user}", tag = "groups", operation_id = "removeMember",
+    security(("key" = ["groups"])),
+    params(
+        ("group" = String, Path, description = "The name of the group."),
+        ("user" = String, Path, description = "The name of the user."),
+    ),
+    responses((status = 204, description = "The user is no member."))
+)]
 pub(super) async fn remove_member(
     State(rest): State<Arc<RestApi>>,
     Caller(caller): Caller,
@@ -90,10 +139,10 @@ async fn known_group(rest: &RestApi, caller: &UserName, name: &str) -> Result<Gr
     }
 }
 
-fn shown(name: &GroupName, members: &[Member]) -> Value {
-    let members: Vec<Value> = members
-        .iter()
-        .map(|member| json!({ "user": member.user, "role": member.role.as_str() }))
+fn shown(name: GroupName, members: Vec<Member>) -> Group {
+    let members = members
+        .into_iter()
+        .map(|member| GroupMember { user: member.user, role: member.role.as_str() })
         .collect();
-    json!({ "name": name, "members": members })
+    Group { name, members }
 }

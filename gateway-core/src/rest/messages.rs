@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -5,52 +6,88 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::RestApi;
 use super::caller::Caller;
 use super::input::JsonBody;
 use super::problem::Problem;
 use crate::destination::Destination;
+use crate::names::{ConversationId, UserName};
 use crate::send::{SendRequest, Sent};
 use crate::store::StoredMessage;
 
 /// A message to send.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Outgoing {
+    /// A destination that takes a SEND.
+    #[schema(example = "/user/bob")]
     to: String,
     body: String,
+    /// `message` unless given; or `edit`, `recall`, `reaction`, `read`, `delivered`, `typing`.
     kind: Option<String>,
+    /// For `read` and `delivered`: the `seq` up to which.
     up_to: Option<u64>,
+    /// As the header of that name: 1 to 128 octets.
     idempotency_key: Option<String>,
     in_reply_to: Option<String>,
+    /// `text/plain` unless given.
     content_type: Option<String>,
 }
 
-/// `POST /messages`
+/// Where the message is in its conversation; empty for what is not stored: a signal, or what went to
+/// a queue or a topic.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct Receipt {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    conversation: Option<ConversationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    /// When it was stored, in milliseconds since 1970 (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<u64>,
+    /// Whether its idempotency key was seen before, so that nothing new was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
+}
+
+/// Send a message.
+///
+/// The answer means what a RECEIPT means: stored, and confirmed by the broker for every recipient.
+#[utoipa::path(
+    post, path = "/messages", tag = "messages", operation_id = "send",
+    security(("key" = ["send"])),
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "The same key from the same sender within 24 hours sends nothing new.")),
+    request_body = Outgoing,
+    responses((status = 201, description = "It was sent.", body = Receipt))
+)]
 pub(super) async fn send(
     State(rest): State<Arc<RestApi>>,
     Caller(user): Caller,
     headers: HeaderMap,
     JsonBody(outgoing): JsonBody<Outgoing>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Receipt>), Problem> {
     let request = request(user, &headers, outgoing)?;
     let answer = match rest.gateway.send(request).await? {
-        Sent::Stored(receipt) => json!({
-            "message_id": receipt.message_id.to_string(),
-            "conversation": receipt.conversation,
-            "seq": receipt.seq,
-            "timestamp": receipt.timestamp,
-            "duplicate": receipt.duplicate,
-        }),
-        Sent::Published => json!({}),
+        Sent::Stored(receipt) => Receipt {
+            message_id: Some(receipt.message_id.to_string()),
+            conversation: Some(receipt.conversation),
+            seq: Some(receipt.seq),
+            timestamp: Some(receipt.timestamp),
+            duplicate: Some(receipt.duplicate),
+        },
+        Sent::Published => Receipt::default(),
     };
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
 fn request(
-    user: crate::names::UserName,
+    user: UserName,
     headers: &HeaderMap,
     outgoing: Outgoing,
 ) -> Result<SendRequest, Problem> {
@@ -84,34 +121,56 @@ fn request(
     Ok(request)
 }
 
-/// A stored message as REST shows it.
-pub(super) fn shown(message: &StoredMessage) -> Value {
-    let (body, encoding) = match std::str::from_utf8(&message.body) {
-        Ok(text) => (text.to_owned(), "utf8"),
-        Err(_) => (STANDARD.encode(&message.body), "base64"),
-    };
-    let mut content_type = Value::Null;
-    let mut headers = Map::new();
-    for (name, value) in &message.headers {
-        if name == "content-type" {
-            content_type = json!(value);
-        } else {
-            headers.entry(name.clone()).or_insert_with(|| json!(value));
+/// A stored message.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Message {
+    id: String,
+    #[schema(value_type = String)]
+    conversation: ConversationId,
+    /// Its number in the conversation, from 1.
+    seq: u64,
+    #[schema(value_type = String)]
+    from: UserName,
+    /// When it was stored, in milliseconds since 1970 (UTC).
+    timestamp: u64,
+    kind: &'static str,
+    body: String,
+    /// How `body` is written: `utf8`, or `base64` where it is no text.
+    body_encoding: &'static str,
+    content_type: Option<String>,
+    /// What travelled with it.
+    headers: BTreeMap<String, String>,
+}
+
+impl From<&StoredMessage> for Message {
+    fn from(message: &StoredMessage) -> Self {
+        let (body, body_encoding) = match std::str::from_utf8(&message.body) {
+            Ok(text) => (text.to_owned(), "utf8"),
+            Err(_) => (STANDARD.encode(&message.body), "base64"),
+        };
+        let mut content_type = None;
+        let mut headers = BTreeMap::new();
+        for (name, value) in &message.headers {
+            if name == "content-type" {
+                content_type = Some(value.clone());
+            } else {
+                headers.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        if let Some(key) = &message.idempotency_key {
+            headers.insert("idempotency-key".to_owned(), key.clone());
+        }
+        Self {
+            id: message.message_id.to_string(),
+            conversation: message.conversation.clone(),
+            seq: message.seq,
+            from: message.sender.clone(),
+            timestamp: message.timestamp,
+            kind: message.kind.as_str(),
+            body,
+            body_encoding,
+            content_type,
+            headers,
         }
     }
-    if let Some(key) = &message.idempotency_key {
-        headers.insert("idempotency-key".to_owned(), json!(key));
-    }
-    json!({
-        "id": message.message_id.to_string(),
-        "conversation": message.conversation,
-        "seq": message.seq,
-        "from": message.sender,
-        "timestamp": message.timestamp,
-        "kind": message.kind.as_str(),
-        "body": body,
-        "body_encoding": encoding,
-        "content_type": content_type,
-        "headers": headers,
-    })
 }

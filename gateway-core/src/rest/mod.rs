@@ -1,10 +1,12 @@
 //! REST: the calls of docs/protocol.md below `/api/v1`, as an axum router.
+#![allow(unused_qualifications, reason = "the macro that describes a call writes whole paths")]
 
 mod caller;
 mod conversations;
 mod groups;
 mod input;
 mod messages;
+mod openapi;
 mod problem;
 #[cfg(test)]
 mod tests;
@@ -15,7 +17,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post, put};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::auth::{JwtAuthenticator, PasswordHasher};
 use crate::gateway::Gateway;
@@ -29,7 +32,8 @@ const MAX_MESSAGE_JSON: usize = 8 * 1024 * 1024;
 /// The longest JSON of any other call, in octets.
 const MAX_JSON: usize = 64 * 1024;
 
-/// REST: everything below `/api/v1`, for a gateway.
+/// REST: everything below `/api/v1`, for a gateway; its description (OpenAPI 3.1) is at
+/// `/api/openapi.json`, and a page that shows it at `/api/docs`.
 ///
 /// A request that belongs to no call gets a problem document (RFC 9457), too, so that the router can be
 /// merged into another one without a gap.
@@ -77,27 +81,38 @@ impl RestApi {
 
     /// The router.
     pub fn router(self) -> Router {
-        let messages = Router::new()
-            .route("/messages", post(messages::send))
-            .layer(DefaultBodyLimit::max(MAX_MESSAGE_JSON));
-        let others = Router::new()
-            .route("/users", get(users::find).post(users::sign_up))
-            .route("/tokens", post(users::sign_in))
-            .route("/me", get(users::me))
-            .route("/conversations", get(conversations::list))
-            .route("/conversations/{id}/messages", get(conversations::history))
-            .route("/groups", post(groups::create))
-            .route("/groups/{group}", get(groups::show))
-            .route(
-                "/groups/{group}/members/{user}",
-                put(groups::add_member).delete(groups::remove_member),
-            )
-            .layer(DefaultBodyLimit::max(MAX_JSON));
-        let api = messages
-            .merge(others)
+        let (calls, description) = calls().split_for_parts();
+        let api = openapi::routes(&openapi::complete(description))
+            .merge(calls.with_state(Arc::new(self)))
             .fallback(|| async { Problem::not_found("there is no such call") })
-            .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-            .with_state(Arc::new(self));
-        Router::new().nest("/api/v1", api)
+            .method_not_allowed_fallback(|| async { Problem::method_not_allowed() });
+        Router::new().nest("/api", api)
     }
+
+    /// The description of all calls, as `/api/openapi.json` serves it: OpenAPI 3.1, indented.
+    #[must_use]
+    pub fn openapi() -> String {
+        openapi::text(&openapi::complete(calls().into_openapi()))
+    }
+}
+
+/// Every call: its handler, and beside that its description.
+///
+/// `security` of the description names the scope that a key needs: `("key" = ["read"])`. A call without
+/// `security` is closed to keys; one with `security(())` is open to all.
+fn calls() -> OpenApiRouter<Arc<RestApi>> {
+    let messages = OpenApiRouter::new()
+        .routes(routes!(messages::send))
+        .layer(DefaultBodyLimit::max(MAX_MESSAGE_JSON));
+    let others = OpenApiRouter::new()
+        .routes(routes!(users::find, users::sign_up))
+        .routes(routes!(users::sign_in))
+        .routes(routes!(users::me))
+        .routes(routes!(conversations::list))
+        .routes(routes!(conversations::history))
+        .routes(routes!(groups::create))
+        .routes(routes!(groups::show))
+        .routes(routes!(groups::add_member, groups::remove_member))
+        .layer(DefaultBodyLimit::max(MAX_JSON));
+    OpenApiRouter::with_openapi(openapi::base()).nest("/v1", messages.merge(others))
 }

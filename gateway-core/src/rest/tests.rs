@@ -311,3 +311,58 @@ async fn p9_every_refusal_is_a_problem_document() {
         }
     }
 }
+
+/// P9: so is the answer to what never reaches a call.
+#[tokio::test]
+async fn p9_what_belongs_to_no_call_gets_a_problem_document_too() {
+    let api = Api::new().await;
+    let token = api.tokens.issue(&UserName::new("alice").expect("a name")).expect("a token");
+    let bearer = format!("Bearer {}", token.token.expose());
+    let large = format!("{{\"name\": \"{}\"}}", "x".repeat(MAX_JSON));
+    for (status, method, uri, content_type, body) in [
+        (404, "GET", "/api/v2/users", "", ""),
+        (404, "GET", "/api", "", ""),
+        (404, "GET", "/api/v1/users/%FF/nothing", "", ""),
+        (404, "GET", "/api/v1/conversations/%FF/messages", "", ""),
+        (405, "DELETE", "/api/openapi.json", "", ""),
+        (400, "POST", "/api/v1/groups", "application/json", "{\"name\": "),
+        (415, "POST", "/api/v1/groups", "text/plain", "{}"),
+        (413, "POST", "/api/v1/groups", "application/json", &large),
+        (422, "GET", "/api/v1/conversations/group:ops/messages?limit=many", "", ""),
+    ] {
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(header::AUTHORIZATION, &bearer)
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Body::from(body.to_owned()))
+            .expect("a request");
+        let (got, headers, problem) = api.raw(request).await;
+        assert_eq!(got.as_u16(), status, "{method} {uri}: {problem}");
+        assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json", "{uri}");
+        assert_eq!(problem["status"], status, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn the_description_is_served_with_a_page_that_shows_it() {
+    let api = Api::new().await;
+    let get = |uri: &str| Request::get(uri).body(Body::empty()).expect("a request");
+    let (status, _, described) = api.raw(get("/api/openapi.json")).await;
+    assert_eq!(status, StatusCode::OK);
+    let checked: Value = serde_json::from_str(&RestApi::openapi()).expect("JSON");
+    assert_eq!(described, checked);
+    for (uri, content_type) in [
+        ("/api/docs", "text/html"),
+        ("/api/docs.js", "text/javascript"),
+        ("/api/docs.css", "text/css"),
+    ] {
+        let response = api.router.clone().oneshot(get(uri)).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::OK, "{uri}");
+        let headers = response.headers();
+        assert!(
+            headers[header::CONTENT_TYPE].to_str().is_ok_and(|is| is.starts_with(content_type))
+        );
+        assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY), "{uri}");
+    }
+}

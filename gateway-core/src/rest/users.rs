@@ -3,8 +3,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{Extensions, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::RestApi;
 use super::caller::{Caller, from_peer};
@@ -17,10 +17,13 @@ use crate::names::UserName;
 const MAX_FOUND: usize = 50;
 
 /// Name and password, as signing up and signing in take them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Account {
+    #[schema(example = "alice")]
     name: String,
+    /// At most 1024 octets.
     #[serde(deserialize_with = "secret")]
+    #[schema(value_type = String, format = Password)]
     password: Secret,
 }
 
@@ -28,11 +31,25 @@ fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D
     String::deserialize(deserializer).map(Secret::new)
 }
 
-/// `POST /users`
+/// A user that was made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NewUser {
+    #[schema(value_type = String)]
+    user: UserName,
+}
+
+/// Sign up.
+///
+/// Refused with 403 where the server does not let people sign up, with 409 where the name is taken.
+#[utoipa::path(
+    post, path = "/users", tag = "users", operation_id = "signUp", security(()),
+    request_body = Account,
+    responses((status = 201, description = "The user was made.", body = NewUser))
+)]
 pub(super) async fn sign_up(
     State(rest): State<Arc<RestApi>>,
     JsonBody(account): JsonBody<Account>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<NewUser>), Problem> {
     let user = UserName::new(&account.name).map_err(|error| Problem::invalid("name", error))?;
     let hasher = rest.hasher.as_ref().ok_or_else(|| {
         Problem::new(StatusCode::FORBIDDEN, "signing up is turned off on this server")
@@ -45,15 +62,30 @@ pub(super) async fn sign_up(
         Err(error) => return Err(Problem::invalid("password", error)),
     };
     rest.gateway.create_user(&user, Some(&hash)).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "user": user }))))
+    Ok((StatusCode::CREATED, Json(NewUser { user })))
 }
 
-/// `POST /tokens`
+/// A token, to be sent as `Authorization: Bearer TOKEN`, or as the passcode of a CONNECT.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Token {
+    token: String,
+    #[schema(value_type = String)]
+    user: UserName,
+    /// When it ends, in milliseconds since 1970 (UTC).
+    expires: u64,
+}
+
+/// Sign in: a token for a name and a password.
+#[utoipa::path(
+    post, path = "/tokens", tag = "users", operation_id = "signIn", security(()),
+    request_body = Account,
+    responses((status = 200, description = "A token.", body = Token))
+)]
 pub(super) async fn sign_in(
     State(rest): State<Arc<RestApi>>,
     extensions: Extensions,
     JsonBody(account): JsonBody<Account>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Token>, Problem> {
     let credentials = Credentials::connect(Some(&account.name), account.password.expose());
     let principal = rest.gateway.authenticate(&from_peer(credentials, &extensions)).await?;
     // A token is no password: whoever got hold of one must not be able to renew it for ever.
@@ -61,31 +93,58 @@ pub(super) async fn sign_in(
         return Err(AuthError::Failed.into());
     }
     let issued = rest.tokens.issue(&principal.user)?;
-    Ok(Json(json!({
-        "token": issued.token.expose(),
-        "user": principal.user,
-        "expires": issued.expires,
-    })))
+    Ok(Json(Token {
+        token: issued.token.expose().to_owned(),
+        user: principal.user,
+        expires: issued.expires,
+    }))
 }
 
-/// `GET /me`
-pub(super) async fn me(State(rest): State<Arc<RestApi>>, Caller(user): Caller) -> Json<Value> {
-    Json(json!({ "user": user, "signup": rest.hasher.is_some() }))
+/// The caller.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Me {
+    #[schema(value_type = String)]
+    user: UserName,
+    /// Whether others can sign up.
+    signup: bool,
+}
+
+/// Who the caller is.
+#[utoipa::path(
+    get, path = "/me", tag = "users", operation_id = "me", security(("key" = ["read"])),
+    responses((status = 200, description = "The caller.", body = Me))
+)]
+pub(super) async fn me(State(rest): State<Arc<RestApi>>, Caller(user): Caller) -> Json<Me> {
+    Json(Me { user, signup: rest.hasher.is_some() })
 }
 
 /// The query of `GET /users`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Search {
+    /// What the names start with.
     #[serde(default)]
     q: String,
 }
 
-/// `GET /users?q=TEXT`
+/// Names of users.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Users {
+    #[schema(value_type = Vec<String>)]
+    users: Vec<UserName>,
+}
+
+/// Find users: names that start with a text, at most 50.
+#[utoipa::path(
+    get, path = "/users", tag = "users", operation_id = "findUsers", security(("key" = ["read"])),
+    params(Search),
+    responses((status = 200, description = "Names, in order.", body = Users))
+)]
 pub(super) async fn find(
     State(rest): State<Arc<RestApi>>,
     _: Caller,
     InQuery(search): InQuery<Search>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Users>, Problem> {
     let users = rest.gateway.directory().users(&search.q, MAX_FOUND).await?;
-    Ok(Json(json!({ "users": users })))
+    Ok(Json(Users { users }))
 }
