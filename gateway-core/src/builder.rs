@@ -9,6 +9,7 @@ use crate::authorizer::{Authorizer, MembersOnly};
 use crate::clock::Clock;
 use crate::directory::{Directory, MemoryDirectory};
 use crate::gateway::Gateway;
+use crate::registry::{MemoryRegistry, Registry};
 use crate::store::{MemoryStore, MessageStore};
 
 /// Octets that may wait for one client: what one subscription hands over at a time (1 MiB and the
@@ -37,6 +38,7 @@ pub struct Settings {
 /// |---|---|
 /// | broker | [`Memory`]: nothing survives the process |
 /// | store, directory | [`MemoryStore`], [`MemoryDirectory`]: nothing survives the process |
+/// | registry | [`MemoryRegistry`]: nothing survives the process |
 /// | authenticator | an empty chain: nobody is let in |
 /// | authorizer | [`MembersOnly`], closed |
 ///
@@ -61,6 +63,7 @@ pub struct GatewayBuilder {
     broker: Option<Arc<dyn Broker>>,
     store: Option<Arc<dyn MessageStore>>,
     directory: Option<Arc<dyn Directory>>,
+    registry: Option<Arc<dyn Registry>>,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     open: bool,
@@ -96,6 +99,12 @@ impl GatewayBuilder {
     /// Sets who there is.
     pub fn directory(mut self, directory: Arc<dyn Directory>) -> Self {
         self.directory = Some(directory);
+        self
+    }
+
+    /// Sets where the records of operators are kept: keys, webhooks.
+    pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
+        self.registry = Some(registry);
         self
     }
 
@@ -167,6 +176,7 @@ impl GatewayBuilder {
         broker.capabilities().require(&[Capability::Order, Capability::Takeover])?;
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let directory = self.directory.unwrap_or_else(|| Arc::new(MemoryDirectory::new()));
+        let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
         let authenticator =
             self.authenticator.unwrap_or_else(|| Arc::new(AuthenticatorChain::new()));
         let authorizer = self.authorizer.unwrap_or_else(|| {
@@ -179,6 +189,7 @@ impl GatewayBuilder {
             broker,
             store,
             directory,
+            registry,
             authenticator,
             authorizer,
         ))

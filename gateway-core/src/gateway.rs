@@ -25,6 +25,7 @@ use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::outgoing::{self, Stamp};
 use crate::pipeline::Pipeline;
 use crate::presence::{Presence, PresenceTable};
+use crate::registry::Registry;
 use crate::send::{SendKind, SendRequest, Sent};
 use crate::session::{self, declare_queue};
 use crate::sessions::SessionTable;
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Arc<dyn MessageStore>,
     pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) registry: Arc<dyn Registry>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
     pub(crate) hub: Hub,
@@ -88,6 +90,7 @@ impl Gateway {
         broker: Arc<dyn Broker>,
         store: Arc<dyn MessageStore>,
         directory: Arc<dyn Directory>,
+        registry: Arc<dyn Registry>,
         authenticator: Arc<dyn Authenticator>,
         authorizer: Arc<dyn Authorizer>,
     ) -> Self {
@@ -107,6 +110,7 @@ impl Gateway {
                 broker,
                 store,
                 directory,
+                registry,
                 authenticator,
                 authorizer,
                 pipeline: Mutex::new(Some(pipeline)),
@@ -221,6 +225,12 @@ impl Gateway {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn MessageStore> {
         &self.inner.store
+    }
+
+    /// Where the records of operators are: keys, webhooks.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        &self.inner.registry
     }
 
     /// The broker.

@@ -12,11 +12,16 @@ mod feed;
 mod gateway;
 mod groups;
 mod hub;
+#[cfg(feature = "rest")]
+mod keys;
 mod lock;
 mod names;
 mod outgoing;
 mod pipeline;
 mod presence;
+#[cfg(feature = "rest")]
+mod rate;
+mod registry;
 #[cfg(feature = "rest")]
 mod rest;
 mod send;
@@ -43,11 +48,16 @@ pub use directory::{
 };
 pub use error::{GatewayError, RefusedError};
 pub use gateway::{Gateway, History};
+#[cfg(feature = "rest")]
+pub use keys::{ApiKey, ApiKeys, MAX_LABEL_CHARS, NewApiKey, Scope, UnknownScope};
 pub use names::{
     ConversationId, ConversationKind, DeviceName, GroupName, MAX_NAME_CHARS, NameError, UserName,
 };
 pub use pipeline::SendReceipt;
 pub use presence::Presence;
+#[cfg(feature = "rest")]
+pub use rate::RateLimit;
+pub use registry::{MemoryRegistry, Record, RecordKind, Registry};
 #[cfg(feature = "rest")]
 pub use rest::{RestApi, websocket};
 pub use send::{SendKind, SendRequest, Sent};

@@ -76,6 +76,15 @@ pub(crate) struct Options {
     #[arg(long, env = "IM_NO_SIGNUP")]
     pub(crate) no_signup: bool,
 
+    /// User who may make users, keys and webhooks over REST; repeatable
+    #[arg(long = "admin", env = "IM_ADMIN", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) admins: Vec<String>,
+
+    /// REST calls a second that a user or a key may make in the long run, ten times as many at once, and four
+    /// times as many from one address; 0 for no limit
+    #[arg(long, env = "IM_REST_RATE", value_name = "CALLS", default_value_t = 50)]
+    pub(crate) rest_rate: u32,
+
     /// Another origin whose pages may open the WebSocket, such as `https://chat.example`; repeatable
     #[arg(
         long = "allow-origin",

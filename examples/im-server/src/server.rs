@@ -9,9 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use gateway_core::{
     AttemptLimiter, AuthenticatorChain, Clock, Directory, Gateway, GatewayError, JwtAuthenticator,
-    JwtOptions, KnownUsers, MemoryDirectory, MemoryStore, MessageStore, NameError,
-    PasswordAuthenticator, PasswordError, PasswordHasher, PostgresStore, RestApi, Secret,
-    SqliteStore, StoreError, TokenKey, UserName, websocket,
+    JwtOptions, KnownUsers, MemoryDirectory, MemoryRegistry, MemoryStore, MessageStore, NameError,
+    PasswordAuthenticator, PasswordError, PasswordHasher, PostgresStore, RateLimit, Registry,
+    RestApi, Secret, SqliteStore, StoreError, TokenKey, UserName, websocket,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
@@ -45,6 +45,8 @@ pub(crate) enum StartError {
     Origin(#[from] InvalidOrigin),
     #[error("--user: {0}")]
     UserName(#[from] NameError),
+    #[error("--admin: {0}")]
+    AdminName(NameError),
     #[error("--user: {0}")]
     Password(#[from] PasswordError),
     #[error("cannot make a user: {0}")]
@@ -70,7 +72,15 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
         make_user(&gateway, &hasher, user).await?;
     }
 
-    let mut rest = RestApi::new(gateway.clone(), tokens);
+    let admins = options.admins.iter().map(|name| UserName::new(name));
+    let admins: Vec<_> = admins.collect::<Result<_, _>>().map_err(StartError::AdminName)?;
+    let mut rest = RestApi::new(gateway.clone(), tokens).admins(admins);
+    if options.rest_rate > 0 {
+        let caller = RateLimit::new(options.rest_rate.saturating_mul(10), options.rest_rate);
+        let address =
+            RateLimit::new(caller.burst.saturating_mul(4), caller.per_second.saturating_mul(4));
+        rest = rest.rate_limits(caller, address);
+    }
     if !options.no_signup {
         rest = rest.sign_up(hasher);
     }
@@ -119,15 +129,23 @@ async fn assemble(
     hasher: &PasswordHasher,
     tokens: &JwtAuthenticator,
 ) -> Result<Gateway, StartError> {
-    let (store, directory): (Arc<dyn MessageStore>, Arc<dyn Directory>) = match &options.store {
-        StoreKind::Memory => (Arc::new(MemoryStore::new()), Arc::new(MemoryDirectory::new())),
+    let (store, directory, registry): (
+        Arc<dyn MessageStore>,
+        Arc<dyn Directory>,
+        Arc<dyn Registry>,
+    ) = match &options.store {
+        StoreKind::Memory => (
+            Arc::new(MemoryStore::new()),
+            Arc::new(MemoryDirectory::new()),
+            Arc::new(MemoryRegistry::new()),
+        ),
         StoreKind::Sqlite => {
             let store = Arc::new(SqliteStore::open(data.join("store.db"))?);
-            (store.clone(), store)
+            (store.clone(), store.clone(), store)
         }
         StoreKind::Postgres(url) => {
             let store = Arc::new(PostgresStore::open(url).await?);
-            (store.clone(), store)
+            (store.clone(), store.clone(), store)
         }
     };
     let broker = options.broker.open(data).await?;
@@ -144,6 +162,7 @@ async fn assemble(
         .broker(broker)
         .store(store)
         .directory(directory)
+        .registry(registry)
         .authenticator(Arc::new(authenticator))
         .open(options.open)
         .server_name(concat!("im-server/", env!("CARGO_PKG_VERSION")))

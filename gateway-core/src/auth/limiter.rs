@@ -99,7 +99,7 @@ impl AttemptLimiter {
 }
 
 /// What one customer of a provider has: an address of IPv4, 64 bits of IPv6
-fn network(address: IpAddr) -> [u8; 8] {
+pub(crate) fn network(address: IpAddr) -> [u8; 8] {
     let octets = match address.to_canonical() {
         IpAddr::V4(address) => Ipv6Addr::from_bits(u128::from(address.to_bits()) << 64).octets(),
         IpAddr::V6(address) => address.octets(),

@@ -24,6 +24,8 @@ pub use error::AuthError;
 pub use jwt::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey};
 pub use known::KnownUsers;
 pub use limiter::AttemptLimiter;
+#[cfg(feature = "rest")]
+pub(crate) use limiter::network;
 pub use password::{
     MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,
 };

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::RestApi;
 use super::caller::Caller;
-use super::input::{InPath, InQuery};
+use super::input::{DEFAULT_PAGE, InPath, InQuery, MAX_PAGE};
 use super::messages::Message;
 use super::problem::Problem;
 use crate::gateway::Gateway;
@@ -17,12 +17,6 @@ use crate::store::{ConversationSummary, Page};
 
 /// How many conversations a list has at most.
 const MAX_CONVERSATIONS: usize = 500;
-
-/// How many messages a page of a history has, unless the caller says.
-const DEFAULT_PAGE: usize = 50;
-
-/// How many messages a page of a history has at most.
-const MAX_PAGE: usize = 200;
 
 const NO_SUCH_CONVERSATION: &str = "there is no such conversation";
 

@@ -2,15 +2,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::RestApi;
 use super::caller::Caller;
-use super::input::{InPath, JsonBody};
+use super::input::{InPath, JsonBody, idempotency_key};
 use super::problem::Problem;
-use crate::directory::{DirectoryError, Member};
+use crate::directory::{DirectoryError, Member, Role};
+use crate::error::GatewayError;
 use crate::names::{GroupName, UserName};
 
 const NO_SUCH_GROUP: &str = "there is no such group, or you are not a member";
@@ -43,15 +44,19 @@ pub(super) struct GroupMember {
 }
 
 /// Make a group; the caller is its owner.
+///
+/// 409 where the name is taken; but a repeat of the owner, with an `Idempotency-Key`, gets the group.
 #[utoipa::path(
     post, path = "/groups", tag = "groups", operation_id = "createGroup",
     security(("key" = ["groups"])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 octets.")),
     request_body = NewGroup,
     responses((status = 201, description = "The group was made.", body = Group))
 )]
 pub(super) async fn create(
     State(rest): State<Arc<RestApi>>,
     Caller(owner): Caller,
+    headers: HeaderMap,
     JsonBody(group): JsonBody<NewGroup>,
 ) -> Result<(StatusCode, Json<Group>), Problem> {
     let name = GroupName::new(&group.name).map_err(|error| Problem::invalid("name", error))?;
@@ -61,12 +66,17 @@ pub(super) async fn create(
         .map(|member| UserName::new(member))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Problem::invalid("members", error))?;
-    rest.gateway.create_group(&owner, &name, &members).await.map_err(|error| match error {
-        crate::error::GatewayError::Directory(error @ DirectoryError::NoSuchUser(_)) => {
-            Problem::invalid("members", error)
+    let repeat = idempotency_key(&headers)?.is_some();
+    match rest.gateway.create_group(&owner, &name, &members).await {
+        Ok(()) => {}
+        Err(GatewayError::Directory(DirectoryError::GroupExists(_)))
+            if repeat
+                && rest.gateway.directory().role(&name, &owner).await? == Some(Role::Owner) => {}
+        Err(GatewayError::Directory(error @ DirectoryError::NoSuchUser(_))) => {
+            return Err(Problem::invalid("members", error));
         }
-        other => other.into(),
-    })?;
+        Err(other) => return Err(other.into()),
+    }
     let members = rest.gateway.directory().members(&name).await?.unwrap_or_default();
     Ok((StatusCode::CREATED, Json(shown(name, members))))
 }

@@ -1,10 +1,19 @@
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Json, Path, Query, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::problem::Problem;
+use crate::send::check_key;
+
+/// How many things a page has, unless the caller says.
+pub(super) const DEFAULT_PAGE: usize = 50;
+
+/// How many things a page has at most.
+pub(super) const MAX_PAGE: usize = 200;
 
 /// A JSON body; a wrong one is answered with a problem document.
 #[derive(Debug)]
@@ -68,4 +77,47 @@ impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text())
     }
+}
+
+/// Where a page of a list begins and how long it is.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Cursor {
+    /// The `next` of the page before; without it, the first page.
+    #[serde(default)]
+    cursor: String,
+    /// How many at most; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+}
+
+impl Cursor {
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
+        if self.cursor.bytes().any(|octet| !octet.is_ascii_alphanumeric()) {
+            return Err(Problem::invalid("cursor", "must be the `next` of a page"));
+        }
+        match self.limit.unwrap_or(DEFAULT_PAGE) {
+            limit @ 1..=MAX_PAGE => Ok(limit),
+            _ => Err(Problem::invalid("limit", format_args!("must be 1 to {MAX_PAGE}"))),
+        }
+    }
+
+    /// The name behind which the page begins.
+    pub(super) fn after(&self) -> &str {
+        &self.cursor
+    }
+
+    /// The cursor of the page that follows this one, if one does.
+    pub(super) fn next<T>(limit: usize, page: &[T], name: fn(&T) -> &str) -> Option<String> {
+        page.last().filter(|_| page.len() == limit).map(|last| name(last).to_owned())
+    }
+}
+
+/// The `Idempotency-Key` header.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key =
+        key.to_str().map_err(|_| Problem::invalid("Idempotency-Key", "must be visible ASCII"))?;
+    check_key(key)?;
+    Ok(Some(key.to_owned()))
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::RestApi;
 use super::caller::Caller;
-use super::input::JsonBody;
+use super::input::{JsonBody, idempotency_key};
 use super::problem::Problem;
 use crate::destination::Destination;
 use crate::names::{ConversationId, UserName};
@@ -92,18 +92,12 @@ fn request(
     outgoing: Outgoing,
 ) -> Result<SendRequest, Problem> {
     let to = Destination::parse(&outgoing.to).map_err(|error| Problem::invalid("to", error))?;
-    let key = match (headers.get("idempotency-key"), outgoing.idempotency_key) {
-        (None, key) => key,
-        (Some(header), in_body) => {
-            let header = header
-                .to_str()
-                .map_err(|_| Problem::invalid("Idempotency-Key", "must be visible ASCII"))?;
-            if in_body.is_some_and(|in_body| in_body != header) {
-                let both = "differs from idempotency_key in the body";
-                return Err(Problem::invalid("Idempotency-Key", both));
-            }
-            Some(header.to_owned())
+    let key = match (idempotency_key(headers)?, outgoing.idempotency_key) {
+        (Some(header), Some(in_body)) if header != in_body => {
+            let both = "differs from idempotency_key in the body";
+            return Err(Problem::invalid("Idempotency-Key", both));
         }
+        (header, in_body) => header.or(in_body),
     };
     let content_type = outgoing.content_type.as_deref().unwrap_or("text/plain");
     let mut request =

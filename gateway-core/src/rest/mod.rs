@@ -5,6 +5,8 @@ mod caller;
 mod conversations;
 mod groups;
 mod input;
+mod keys;
+mod limits;
 mod messages;
 mod openapi;
 mod problem;
@@ -13,15 +15,22 @@ mod tests;
 mod users;
 mod websocket;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{JwtAuthenticator, PasswordHasher};
 use crate::gateway::Gateway;
+use crate::keys::ApiKeys;
+use crate::names::UserName;
+use crate::rate::RateLimit;
+use caller::Scopes;
+use limits::Limits;
 use problem::Problem;
 
 pub use websocket::websocket;
@@ -62,28 +71,65 @@ const MAX_JSON: usize = 64 * 1024;
 pub struct RestApi {
     gateway: Gateway,
     tokens: JwtAuthenticator,
-    hasher: Option<PasswordHasher>,
+    keys: ApiKeys,
+    hasher: PasswordHasher,
+    sign_up: Option<PasswordHasher>,
+    admins: HashSet<UserName>,
+    limits: Option<Arc<Limits>>,
+    scopes: Scopes,
 }
 
 impl RestApi {
     /// REST for `gateway`, which signs in with passwords and gives `tokens` for them.
     ///
     /// The gateway's authenticator must know `tokens`, or they are good for nothing.
-    pub const fn new(gateway: Gateway, tokens: JwtAuthenticator) -> Self {
-        Self { gateway, tokens, hasher: None }
+    pub fn new(gateway: Gateway, tokens: JwtAuthenticator) -> Self {
+        let inner = &gateway.inner;
+        let keys = ApiKeys::new(Arc::clone(&inner.registry), inner.clock.clone());
+        Self {
+            gateway,
+            tokens,
+            keys,
+            hasher: PasswordHasher::new(),
+            sign_up: None,
+            admins: HashSet::new(),
+            limits: None,
+            scopes: Scopes::default(),
+        }
     }
 
     /// Lets anybody make a user, with a password hashed by `hasher`. Default: nobody.
     pub fn sign_up(mut self, hasher: PasswordHasher) -> Self {
-        self.hasher = Some(hasher);
+        self.sign_up = Some(hasher.clone());
+        self.hasher = hasher;
+        self
+    }
+
+    /// Sets who may make users, keys and webhooks, beside services whose keys have those scopes. Default: nobody.
+    pub fn admins(mut self, admins: impl IntoIterator<Item = UserName>) -> Self {
+        self.admins = admins.into_iter().collect();
+        self
+    }
+
+    /// Sets how often a caller (a user, or a key) and an address may call. Default: as often as they like.
+    ///
+    /// Who calls more often gets 429 with `Retry-After`; each answer says in `RateLimit-Limit`,
+    /// `RateLimit-Remaining` and `RateLimit-Reset` where the caller stands. Takes 256 KiB, however many callers there
+    /// are: of very many, some share a limit.
+    pub fn rate_limits(mut self, caller: RateLimit, address: RateLimit) -> Self {
+        self.limits = Some(Arc::new(Limits::new(caller, address)));
         self
     }
 
     /// The router.
-    pub fn router(self) -> Router {
+    pub fn router(mut self) -> Router {
         let (calls, description) = calls().split_for_parts();
-        let api = openapi::routes(&openapi::complete(description))
-            .merge(calls.with_state(Arc::new(self)))
+        let description = openapi::complete(description);
+        self.scopes = openapi::scopes(&description);
+        let rest = Arc::new(self);
+        let calls = calls.layer(from_fn_with_state(Arc::clone(&rest), limits::limit));
+        let api = openapi::routes(&description)
+            .merge(calls.with_state(rest))
             .fallback(|| async { Problem::not_found("there is no such call") })
             .method_not_allowed_fallback(|| async { Problem::method_not_allowed() });
         Router::new().nest("/api", api)
@@ -106,6 +152,7 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_JSON));
     let others = OpenApiRouter::new()
         .routes(routes!(users::find, users::sign_up))
+        .routes(routes!(users::put))
         .routes(routes!(users::sign_in))
         .routes(routes!(users::me))
         .routes(routes!(conversations::list))
@@ -113,6 +160,8 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(groups::create))
         .routes(routes!(groups::show))
         .routes(routes!(groups::add_member, groups::remove_member))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
         .layer(DefaultBodyLimit::max(MAX_JSON));
     OpenApiRouter::with_openapi(openapi::base()).nest("/v1", messages.merge(others))
 }

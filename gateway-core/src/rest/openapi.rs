@@ -1,7 +1,7 @@
 //! The description of the calls, and the page that shows it.
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
 use utoipa::openapi::path::Operation;
@@ -11,6 +11,7 @@ use utoipa::openapi::{
 };
 use utoipa::{OpenApi as _, ToSchema};
 
+use super::caller::Scopes;
 use super::problem::ProblemDocument;
 
 /// Nothing but the page's own files: no script of anybody else.
@@ -31,6 +32,7 @@ const CONTENT_SECURITY_POLICY: &str =
         (name = "conversations", description = "What was said."),
         (name = "groups", description = "Who is in which group."),
         (name = "users", description = "Who there is, and who you are."),
+        (name = "keys", description = "Services, and what they may."),
     ),
     components(schemas(ProblemDocument))
 )]
@@ -92,6 +94,24 @@ fn with_common(mut item: PathItem) -> PathItem {
 fn is_public(operation: &Operation) -> bool {
     let open = [SecurityRequirement::default()];
     operation.security.as_deref() == Some(&open)
+}
+
+/// The scope that each call needs of a key.
+pub(super) fn scopes(api: &OpenApi) -> Scopes {
+    let mut scopes = Scopes::default();
+    // A requirement shows what it requires as JSON only.
+    let json = serde_json::to_value(&api.paths).unwrap_or_default();
+    for (path, item) in json.as_object().into_iter().flatten() {
+        for (method, call) in item.as_object().into_iter().flatten() {
+            let ways = call["security"].as_array().into_iter().flatten();
+            let scope = ways.filter_map(|way| way["key"][0].as_str()?.parse().ok()).next();
+            let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes());
+            if let (Some(scope), Ok(method)) = (scope, method) {
+                scopes.add(method, path, scope);
+            }
+        }
+    }
+    scopes
 }
 
 /// The document as JSON, indented.

@@ -45,6 +45,14 @@ impl Problem {
         }
     }
 
+    pub(super) fn too_many(retry_after: Duration) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            detail: "too many calls: try again later".to_owned(),
+            retry_after: Some(retry_after),
+        }
+    }
+
     fn later(detail: impl Into<String>, after: Duration) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         problem.retry_after = Some(after);

@@ -35,9 +35,13 @@ impl Api {
             .authenticator(Arc::new(authenticator))
             .build()
             .expect("a gateway");
-        let router = RestApi::new(gateway, tokens.clone()).sign_up(hasher).router();
+        let router = RestApi::new(gateway, tokens.clone())
+            .sign_up(hasher)
+            .admins([UserName::new("root").expect("a name")])
+            .rate_limits(RateLimit::new(1000, 1), RateLimit::new(1000, 1))
+            .router();
         let api = Self { router, tokens };
-        for name in ["alice", "bob", "mallory"] {
+        for name in ["alice", "bob", "mallory", "root"] {
             let account = json!({ "name": name, "password": "secret" });
             let (status, _, body) = api.call("", "POST", "/users", Some(account)).await;
             assert_eq!((status, body), (StatusCode::CREATED, json!({ "user": name })));
@@ -65,6 +69,36 @@ impl Api {
         }
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         self.raw(request.body(Body::from(body)).expect("a request")).await
+    }
+
+    /// One call with a key, in the name of somebody.
+    async fn with_key(
+        &self,
+        key: &str,
+        act_as: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, HeaderMap, Value) {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(user) = act_as {
+            request = request.header("act-as", user);
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.raw(request.body(Body::from(body)).expect("a request")).await
+    }
+
+    /// A new key, and its name.
+    async fn key(&self, scopes: &[&str]) -> (String, String) {
+        let body = json!({"service": "billing", "scopes": scopes, "label": "test"});
+        let (status, _, made) = self.call("root", "POST", "/keys", Some(body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let text = |field: &str| made[field].as_str().expect(field).to_owned();
+        (text("key"), text("id"))
     }
 
     async fn raw(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
@@ -365,4 +399,148 @@ async fn the_description_is_served_with_a_page_that_shows_it() {
         );
         assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY), "{uri}");
     }
+}
+
+/// P8, V-27: a key is good for what its scopes say and for nothing else.
+#[tokio::test]
+async fn p8_a_key_is_good_for_its_scopes_alone() {
+    let api = Api::new().await;
+    let message = Some(json!({"to": "/user/bob", "body": "your bill"}));
+    let (send, _) = api.key(&["send"]).await;
+    let (read, _) = api.key(&["read"]).await;
+    let (groups, _) = api.key(&["groups"]).await;
+    let (admin, _) = api.key(&["admin"]).await;
+    let group = Some(json!({"name": "ops"}));
+    let user = Some(json!({}));
+    for (call, body, allowed) in [
+        (("POST", "/messages"), message.clone(), [true, false, false, true]),
+        (("GET", "/conversations"), None, [false, true, false, true]),
+        (("GET", "/me"), None, [false, true, false, true]),
+        (("POST", "/groups"), group, [false, false, true, true]),
+        (("PUT", "/users/dora"), user, [false, false, false, true]),
+        (("GET", "/keys"), None, [false, false, false, true]),
+    ] {
+        for (key, allowed) in [&send, &read, &groups, &admin].into_iter().zip(allowed) {
+            let (status, _, answer) = api.with_key(key, None, call.0, call.1, body.clone()).await;
+            assert_eq!(status != StatusCode::FORBIDDEN, allowed, "{call:?}: {answer}");
+        }
+    }
+    let (_, _, history) =
+        api.call("bob", "GET", "/conversations/direct:billing:bob/messages", None).await;
+    assert_eq!(history["messages"][0]["from"], "billing");
+
+    // Whose key it is, it cannot choose.
+    for key in [&send, &admin] {
+        let (status, ..) =
+            api.with_key(key, Some("alice"), "POST", "/messages", message.clone()).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+    }
+    let (status, ..) = api.call("mallory", "GET", "/keys", None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "a user who is no administrator");
+}
+
+#[tokio::test]
+async fn a_service_acts_as_a_user_where_its_key_says_so() {
+    let api = Api::new().await;
+    let (key, _) = api.key(&["send", "as"]).await;
+    let message = Some(json!({"to": "/user/bob", "body": "I am away"}));
+    let sent = api.with_key(&key, Some("alice"), "POST", "/messages", message.clone()).await;
+    assert_eq!(
+        (sent.0, &sent.2["conversation"]),
+        (StatusCode::CREATED, &json!("direct:alice:bob"))
+    );
+    let (status, ..) = api.with_key(&key, Some("nobody"), "POST", "/messages", message).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    // It acts within what the user may, and within its scopes.
+    let call = api.with_key(&key, Some("alice"), "GET", "/conversations", None).await;
+    assert_eq!(call.0, StatusCode::FORBIDDEN);
+    let into = Some(json!({"to": "/group/secret", "body": ""}));
+    let call = api.with_key(&key, Some("alice"), "POST", "/messages", into).await;
+    assert_eq!(call.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn keys_are_listed_in_pages_and_revoked() {
+    let api = Api::new().await;
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.push(api.key(&["read"]).await);
+    }
+    let (_, _, first) = api.call("root", "GET", "/keys?limit=2", None).await;
+    let cursor = first["next"].as_str().expect("a further page");
+    let (_, _, second) =
+        api.call("root", "GET", &format!("/keys?limit=2&cursor={cursor}"), None).await;
+    assert_eq!(second["next"], Value::Null);
+    let pages = [&first, &second].map(|page| page["keys"].as_array().expect("keys").clone());
+    let ids: Vec<_> = pages.iter().flatten().map(|key| key["id"].clone()).collect();
+    assert_eq!(ids, made.iter().map(|(_, id)| json!(id)).collect::<Vec<_>>());
+    assert!(!first.to_string().contains("imk_"), "the list shows no secret");
+
+    let (key, id) = &made[0];
+    assert_eq!(api.with_key(key, None, "GET", "/me", None).await.0, StatusCode::OK);
+    let revoke = format!("/keys/{id}");
+    assert_eq!(api.call("root", "DELETE", &revoke, None).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(api.with_key(key, None, "GET", "/me", None).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(api.call("root", "DELETE", &revoke, None).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(api.call("root", "DELETE", "/keys/%00", None).await.0, StatusCode::NOT_FOUND);
+    let (status, ..) = api.call("root", "GET", "/keys?cursor=%00", None).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+/// P4: what was made with an idempotency key is made once.
+#[tokio::test]
+async fn p4_a_repeat_of_what_makes_something_makes_nothing_more() {
+    let api = Api::new().await;
+    let post = async |user: &str, path: &str, body: Value| {
+        let token = api.tokens.issue(&UserName::new(user).expect("a name")).expect("a token");
+        let request = Request::post(format!("/api/v1{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", token.token.expose()))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", "k1");
+        api.raw(request.body(Body::from(body.to_string())).expect("a request")).await.0
+    };
+    let group = json!({"name": "ops", "members": ["bob"]});
+    assert_eq!(post("alice", "/groups", group.clone()).await, StatusCode::CREATED);
+    assert_eq!(post("alice", "/groups", group.clone()).await, StatusCode::CREATED);
+    assert_eq!(post("bob", "/groups", group.clone()).await, StatusCode::CONFLICT);
+    let (status, ..) = api.call("alice", "POST", "/groups", Some(group)).await;
+    assert_eq!(status, StatusCode::CONFLICT, "without a key");
+    let key = json!({"service": "billing", "scopes": ["read"]});
+    assert_eq!(post("root", "/keys", key.clone()).await, StatusCode::CREATED);
+    assert_eq!(post("root", "/keys", key).await, StatusCode::CONFLICT);
+    let (_, _, keys) = api.call("root", "GET", "/keys", None).await;
+    assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn an_administrator_makes_users_and_sets_passwords() {
+    let api = Api::new().await;
+    let with = |password: &str| Some(json!({"password": password}));
+    let put = |body| api.call("root", "PUT", "/users/dora", body);
+    assert_eq!(put(Some(json!({}))).await.0, StatusCode::CREATED);
+    assert_eq!(put(with("sesame")).await.0, StatusCode::OK);
+    assert_eq!(put(Some(json!({}))).await.0, StatusCode::OK);
+    let account = json!({"name": "dora", "password": "sesame"});
+    assert_eq!(api.call("", "POST", "/tokens", Some(account)).await.0, StatusCode::OK);
+    let (status, ..) = api.call("mallory", "PUT", "/users/alice", with("mine")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+/// P7: who calls too often is told when to come again, and is the only one to be.
+#[tokio::test]
+async fn p7_who_calls_too_often_waits() {
+    let api = Api::new().await;
+    let (_, headers, _) = api.call("alice", "GET", "/me", None).await;
+    assert_eq!(headers["ratelimit-limit"], "1000");
+    assert_eq!(headers["ratelimit-remaining"], "999");
+    for _ in 0..999 {
+        api.call("alice", "GET", "/me", None).await;
+    }
+    let (status, headers, problem) = api.call("alice", "GET", "/me", None).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{problem}");
+    assert_eq!(
+        (&headers["retry-after"], &headers["ratelimit-remaining"]),
+        (&"1".parse().expect("a value"), &"0".parse().expect("a value"))
+    );
+    assert_eq!(api.call("bob", "GET", "/me", None).await.0, StatusCode::OK);
 }

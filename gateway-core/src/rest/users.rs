@@ -8,10 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::RestApi;
 use super::caller::{Caller, from_peer};
-use super::input::{InQuery, JsonBody};
+use super::input::{InPath, InQuery, JsonBody};
 use super::problem::Problem;
-use crate::auth::{AuthError, Credentials, PasswordError, Secret};
-use crate::names::UserName;
+use crate::auth::{AuthError, Credentials, PasswordError, PasswordHash, PasswordHasher, Secret};
+use crate::directory::DirectoryError;
+use crate::error::GatewayError;
+use crate::names::{NameError, UserName};
 
 /// How many names a search gives at most.
 const MAX_FOUND: usize = 50;
@@ -51,18 +53,69 @@ pub(super) async fn sign_up(
     JsonBody(account): JsonBody<Account>,
 ) -> Result<(StatusCode, Json<NewUser>), Problem> {
     let user = UserName::new(&account.name).map_err(|error| Problem::invalid("name", error))?;
-    let hasher = rest.hasher.as_ref().ok_or_else(|| {
+    let hasher = rest.sign_up.as_ref().ok_or_else(|| {
         Problem::new(StatusCode::FORBIDDEN, "signing up is turned off on this server")
     })?;
-    let hash = match hasher.hash(&account.password).await {
-        Ok(hash) => hash,
-        Err(PasswordError::Failed(cause)) => {
-            return Err(AuthError::Unavailable { cause }.into());
-        }
-        Err(error) => return Err(Problem::invalid("password", error)),
-    };
+    let hash = hashed(hasher, &account.password).await?;
     rest.gateway.create_user(&user, Some(&hash)).await?;
     Ok((StatusCode::CREATED, Json(NewUser { user })))
+}
+
+async fn hashed(hasher: &PasswordHasher, password: &Secret) -> Result<PasswordHash, Problem> {
+    hasher.hash(password).await.map_err(|error| match error {
+        PasswordError::Failed(cause) => AuthError::Unavailable { cause }.into(),
+        error => Problem::invalid("password", error),
+    })
+}
+
+/// What a service says of a user.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct UserSettings {
+    /// Without one, a user who is made signs in by other means, and one who is there keeps theirs.
+    #[serde(default, deserialize_with = "optional_secret")]
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<Secret>,
+}
+
+fn optional_secret<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Secret>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
+}
+
+/// Make a user, or give one a password, as an administrator.
+#[utoipa::path(
+    put, path = "/users/{user}", tag = "users", operation_id = "putUser",
+    security(("key" = ["users"])),
+    params(("user" = String, Path, description = "The name of the user.")),
+    request_body = UserSettings,
+    responses(
+        (status = 201, description = "The user was made.", body = NewUser),
+        (status = 200, description = "There was a user of this name.", body = NewUser),
+    )
+)]
+pub(super) async fn put(
+    State(rest): State<Arc<RestApi>>,
+    _: Caller,
+    InPath(user): InPath<String>,
+    JsonBody(settings): JsonBody<UserSettings>,
+) -> Result<(StatusCode, Json<NewUser>), Problem> {
+    let user = UserName::new(&user).map_err(|error| Problem::invalid("user", error))?;
+    let hash = match &settings.password {
+        Some(password) => Some(hashed(&rest.hasher, password).await?),
+        None => None,
+    };
+    let status = match rest.gateway.create_user(&user, hash.as_ref()).await {
+        Ok(()) => StatusCode::CREATED,
+        Err(GatewayError::Directory(DirectoryError::UserExists(_))) => {
+            if let Some(hash) = &hash {
+                rest.gateway.directory().set_password(&user, hash).await?;
+            }
+            StatusCode::OK
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((status, Json(NewUser { user })))
 }
 
 /// A token, to be sent as `Authorization: Bearer TOKEN`, or as the passcode of a CONNECT.
@@ -115,7 +168,7 @@ pub(super) struct Me {
     responses((status = 200, description = "The caller.", body = Me))
 )]
 pub(super) async fn me(State(rest): State<Arc<RestApi>>, Caller(user): Caller) -> Json<Me> {
-    Json(Me { user, signup: rest.hasher.is_some() })
+    Json(Me { user, signup: rest.sign_up.is_some() })
 }
 
 /// The query of `GET /users`.
@@ -145,6 +198,10 @@ pub(super) async fn find(
     _: Caller,
     InQuery(search): InQuery<Search>,
 ) -> Result<Json<Users>, Problem> {
-    let users = rest.gateway.directory().users(&search.q, MAX_FOUND).await?;
+    // What no name can start with, no store need look for.
+    let users = match UserName::new(&search.q) {
+        Err(NameError::TooLong | NameError::BadCharacter(_)) => Vec::new(),
+        _ => rest.gateway.directory().users(&search.q, MAX_FOUND).await?,
+    };
     Ok(Json(Users { users }))
 }

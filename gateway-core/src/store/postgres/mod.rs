@@ -5,7 +5,7 @@ mod error;
 mod query;
 mod schema;
 #[cfg(test)]
-pub(in crate::store) mod tests;
+pub(crate) mod tests;
 pub(crate) mod value;
 
 use std::fmt;

@@ -10,8 +10,10 @@ use crate::store::{Epoch, StoreError};
 const LOCK: i64 = 0x5354_4d50;
 
 /// In the order of their numbers; a released one never changes
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "initial", include_str!("migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "initial", include_str!("migrations/0001_initial.sql")),
+    (2, "record", include_str!("migrations/0002_record.sql")),
+];
 
 /// Applies what is missing, all or nothing, and gives the epoch of the history in the database
 pub(super) async fn migrate(transaction: &Transaction<'_>, now: u64) -> Result<Epoch, Failure> {

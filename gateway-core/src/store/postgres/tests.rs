@@ -16,7 +16,7 @@ static SERVER: OnceCell<Postgres> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// The URL of a database with nothing in it
-pub(in crate::store) async fn fresh_database() -> String {
+pub(crate) async fn fresh_database() -> String {
     let server = SERVER.get_or_init(|| async { Postgres::start().await.unwrap() }).await;
     fresh_in(server).await
 }

@@ -19,8 +19,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 96;
 
 /// In the order of their numbers; a released one never changes
-const MIGRATIONS: &[(u32, &str, &str)] =
-    &[(1, "initial", include_str!("migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(u32, &str, &str)] = &[
+    (1, "initial", include_str!("migrations/0001_initial.sql")),
+    (2, "record", include_str!("migrations/0002_record.sql")),
+];
 
 /// Holds the file against a second store, in this process or another; gone with the process however it ends
 #[derive(Debug)]
