@@ -16,7 +16,10 @@ fn a_fuzzer_finds_no_answer_that_is_not_described() {
     let server = Server::start(&["--rest-rate", "0", "--admin", "alice"]);
     server.create_group("alice", "ops", &["bob"]);
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/python/bin/schemathesis");
+    let tools = tools.canonicalize().unwrap_or(tools);
     let fuzzed = Command::new(&tools)
+        // It writes a cache where it is run.
+        .current_dir(server.data())
         .args(["run", &format!("http://{}/api/openapi.json", server.http)])
         .args(["--header", &format!("Authorization: Bearer {}", server.token("alice"))])
         .args([
@@ -29,5 +32,5 @@ fn a_fuzzer_finds_no_answer_that_is_not_described() {
         .unwrap_or_else(|error| panic!("{}: {error}; .ci/install installs it", tools.display()));
     let said = String::from_utf8_lossy(&fuzzed.stdout);
     assert!(fuzzed.status.success(), "{said}\n{}", String::from_utf8_lossy(&fuzzed.stderr));
-    assert!(said.contains("No issues found"), "it has not run: {said}");
+    assert!(said.contains("Test cases:"), "it has not run: {said}");
 }

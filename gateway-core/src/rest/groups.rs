@@ -85,7 +85,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get, path = "/groups/{group}", tag = "groups", operation_id = "showGroup",
     security(("key" = ["read"])),
-    params(("group" = String, Path, description = "The name of the group.")),
+    params(("group" = String, Path, description = "The name of the group.", example = "ops")),
     responses((status = 200, description = "The group.", body = Group))
 )]
 pub(super) async fn show(
@@ -103,7 +103,7 @@ pub(super) async fn show(
     put, path = "/groups/{group}/members/{user}", tag = "groups", operation_id = "addMember",
     security(("key" = ["groups"])),
     params(
-        ("group" = String, Path, description = "The name of the group."),
+        ("group" = String, Path, description = "The name of the group.", example = "ops"),
         ("user" = String, Path, description = "The name of the user."),
     ),
     responses((status = 204, description = "The user is a member."))
@@ -124,7 +124,7 @@ pub(super) async fn add_member(
     delete, path = "/groups/{group}/members/{user}", tag = "groups", operation_id = "removeMember",
     security(("key" = ["groups"])),
     params(
-        ("group" = String, Path, description = "The name of the group."),
+        ("group" = String, Path, description = "The name of the group.", example = "ops"),
         ("user" = String, Path, description = "The name of the user."),
     ),
     responses((status = 204, description = "The user is no member."))

@@ -28,6 +28,7 @@ impl Limits {
 }
 
 /// Who is counted.
+#[derive(Clone, Copy)]
 pub(super) enum Counted<'a> {
     User(&'a UserName),
     Key(&'a str),
