@@ -24,6 +24,7 @@ mod rate;
 mod registry;
 #[cfg(feature = "rest")]
 mod rest;
+mod search;
 mod send;
 mod session;
 mod sessions;
@@ -60,11 +61,14 @@ pub use rate::RateLimit;
 pub use registry::{MemoryRegistry, Record, RecordKind, Registry};
 #[cfg(feature = "rest")]
 pub use rest::{RestApi, websocket};
+pub use search::Found;
 pub use send::{SendKind, SendRequest, Sent};
 pub use store::{
-    Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidMessageId, MAX_KEY_OCTETS, Marker,
-    Marks, MemoryStore, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,
-    StoreError, StoredMessage, UnknownMessageKind, Unpublished, UnreadRange,
+    Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidCursor, InvalidMessageId,
+    InvalidSearch, MAX_KEY_OCTETS, MAX_PHRASES, MAX_QUERY_OCTETS, Marker, Marks, MemoryStore,
+    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search,
+    SearchCursor, SearchScope, SearchTerms, StoreError, StoredMessage, UnknownMessageKind,
+    Unpublished, UnreadRange,
 };
 #[cfg(feature = "postgres")]
 pub use store::{PostgresOptions, PostgresStore};

@@ -11,7 +11,7 @@ use crate::directory::MemoryDirectory;
 use crate::lock::lock;
 use crate::names::GroupName;
 use crate::store::{
-    ConversationSummary, Marker, Marks, MemoryStore, Position, StoredMessage, UnreadRange,
+    ConversationSummary, Marker, Marks, MemoryStore, Position, Search, StoredMessage, UnreadRange,
 };
 
 /// A broker whose confirmations a test can hold back and decide.
@@ -129,6 +129,10 @@ impl MessageStore for SlowStore {
         groups: &[GroupName],
     ) -> Result<Vec<UnreadRange>, StoreError> {
         self.inner.unread(user, groups).await
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {
+        self.inner.search(search).await
     }
 
     async fn unpublished(

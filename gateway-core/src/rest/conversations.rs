@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::RestApi;
 use super::caller::Caller;
-use super::input::{DEFAULT_PAGE, InPath, InQuery, MAX_PAGE};
+use super::input::{InPath, InQuery, page_size};
 use super::messages::Message;
 use super::problem::Problem;
 use crate::gateway::Gateway;
@@ -18,7 +18,7 @@ use crate::store::{ConversationSummary, Page};
 /// How many conversations a list has at most.
 const MAX_CONVERSATIONS: usize = 500;
 
-const NO_SUCH_CONVERSATION: &str = "there is no such conversation";
+pub(super) const NO_SUCH_CONVERSATION: &str = "there is no such conversation";
 
 /// The conversations of a user.
 #[derive(Debug, Serialize, ToSchema)]
@@ -156,10 +156,7 @@ pub(super) async fn history(
     InPath(id): InPath<String>,
     InQuery(range): InQuery<Range>,
 ) -> Result<Json<Messages>, Problem> {
-    let limit = range.limit.unwrap_or(DEFAULT_PAGE);
-    if limit == 0 || limit > MAX_PAGE {
-        return Err(Problem::invalid("limit", format_args!("must be 1 to {MAX_PAGE}")));
-    }
+    let limit = page_size(range.limit)?;
     let id = ConversationId::new(&id).map_err(|_| Problem::not_found(NO_SUCH_CONVERSATION))?;
     let page = Page::between(range.after, range.before, limit);
     let history = rest

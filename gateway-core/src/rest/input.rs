@@ -10,10 +10,10 @@ use super::problem::Problem;
 use crate::send::check_key;
 
 /// How many things a page has, unless the caller says.
-pub(super) const DEFAULT_PAGE: usize = 50;
+const DEFAULT_PAGE: usize = 50;
 
 /// How many things a page has at most.
-pub(super) const MAX_PAGE: usize = 200;
+const MAX_PAGE: usize = 200;
 
 /// A JSON body; a wrong one is answered with a problem document.
 #[derive(Debug)]
@@ -79,6 +79,14 @@ impl From<QueryRejection> for Problem {
     }
 }
 
+/// How long a page is, when so much is asked for.
+pub(super) fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
+    match limit.unwrap_or(DEFAULT_PAGE) {
+        limit @ 1..=MAX_PAGE => Ok(limit),
+        _ => Err(Problem::invalid("limit", format_args!("must be 1 to {MAX_PAGE}"))),
+    }
+}
+
 /// Where a page of a list begins and how long it is.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -96,10 +104,7 @@ impl Cursor {
         if self.cursor.bytes().any(|octet| !octet.is_ascii_alphanumeric()) {
             return Err(Problem::invalid("cursor", "must be the `next` of a page"));
         }
-        match self.limit.unwrap_or(DEFAULT_PAGE) {
-            limit @ 1..=MAX_PAGE => Ok(limit),
-            _ => Err(Problem::invalid("limit", format_args!("must be 1 to {MAX_PAGE}"))),
-        }
+        page_size(self.limit)
     }
 
     /// The name behind which the page begins.

@@ -10,6 +10,7 @@ mod limits;
 mod messages;
 mod openapi;
 mod problem;
+mod search;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -157,6 +158,7 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(users::me))
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::history))
+        .routes(routes!(search::search))
         .routes(routes!(groups::create))
         .routes(routes!(groups::show))
         .routes(routes!(groups::add_member, groups::remove_member))

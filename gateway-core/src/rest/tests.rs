@@ -1,5 +1,7 @@
 //! What REST answers, without a socket: requests go straight into the router.
 
+mod search;
+
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};

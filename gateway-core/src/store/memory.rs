@@ -5,9 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::limits::{check, octets_of};
+use super::search::text_of_stored;
 use super::{
     Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, Marker, Marks, MessageId, MessageStore,
-    NewMessage, OutboxId, Page, Position, StoreError, StoredMessage, Unpublished, UnreadRange,
+    NewMessage, OutboxId, Page, Position, Search, SearchScope, StoreError, StoredMessage,
+    Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, ConversationKind, GroupName, UserName};
@@ -353,6 +355,34 @@ impl MessageStore for MemoryStore {
             one.cmp(other).then_with(|| a.conversation.cmp(&b.conversation))
         });
         Ok(found.into_iter().map(|(_, range)| range).collect())
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {
+        let state = self.state();
+        let direct = search.direct_of.as_ref().and_then(|user| state.direct.get(user));
+        let direct = direct.into_iter().flatten().cloned().map(SearchScope::new);
+        let mut found = Vec::new();
+        for scope in search.within.iter().cloned().chain(direct) {
+            let Some(conversation) = state.conversations.get(&scope.conversation) else { continue };
+            let after = search.after.as_ref();
+            let bounds = after.map_or((u64::MAX, u64::MAX), |at| at.bounds(&scope.conversation));
+            let (latest, before) = bounds;
+            let messages = conversation.messages.iter().rev().map(|kept| &kept.message);
+            let matching = messages.filter(|message| {
+                message.timestamp <= latest
+                    && (scope.after_seq + 1..before).contains(&message.seq)
+                    && text_of_stored(message).is_some_and(|text| search.terms.match_text(text))
+            });
+            found.extend(matching.take(search.limit));
+        }
+        found.sort_by(|one, other| other.place().cmp(&one.place()));
+        let mut octets = 0;
+        let fits = |message: &&StoredMessage| {
+            let fits = octets < search.max_octets.max(1);
+            octets += super::limits::octets_of_stored(message);
+            fits
+        };
+        Ok(found.into_iter().take(search.limit).take_while(fits).cloned().collect())
     }
 
     async fn unpublished(

@@ -8,6 +8,7 @@ mod message;
 mod pack;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod search;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 #[cfg(test)]
@@ -29,6 +30,10 @@ pub use message::{
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
+pub use search::{
+    InvalidCursor, InvalidSearch, MAX_PHRASES, MAX_QUERY_OCTETS, Search, SearchCursor, SearchScope,
+    SearchTerms,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
@@ -142,6 +147,17 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
         user: &UserName,
         groups: &[GroupName],
     ) -> Result<Vec<UnreadRange>, StoreError>;
+
+    /// Messages whose text has what is looked for, the newest first; may be fewer than asked for, never none while there
+    /// are some
+    ///
+    /// Only messages of the kind [`MessageKind::Message`] are found, and only those whose body is text: UTF-8, with a
+    /// `content-type` of `text/...` or none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError>;
 
     /// The outbox after `after`: what was stored and not yet marked as published, in the order of storing, at most `limit`
     ///

@@ -6,6 +6,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use super::search::{
+    search_finds_after_a_restart, search_finds_parts_of_texts_without_spaces,
+    search_finds_texts_of_plain_messages_only, search_finds_words_and_phrases,
+    search_gives_the_newest_first_page_by_page, search_is_bounded_in_octets,
+    search_looks_only_where_it_is_told,
+};
 use super::{Check, Harness, START, clock, conversation, group, holds, same, table, text, user};
 use crate::names::{ConversationId, DeviceName};
 use crate::store::{
@@ -13,9 +19,9 @@ use crate::store::{
     StoreError, StoredMessage,
 };
 
-type Outcome = Result<(), String>;
-type Any<'a> = &'a mut dyn Harness<dyn MessageStore>;
-type Store = Arc<dyn MessageStore>;
+pub(super) type Outcome = Result<(), String>;
+pub(super) type Any<'a> = &'a mut dyn Harness<dyn MessageStore>;
+pub(super) type Store = Arc<dyn MessageStore>;
 
 #[doc(hidden)]
 #[macro_export]
@@ -44,6 +50,13 @@ macro_rules! __message_store_checks {
             unread_counts_what_others_said_after_the_marker
             conversations_are_those_of_the_user_latest_first
             unread_ranges_are_what_a_new_device_needs
+            search_finds_words_and_phrases
+            search_finds_parts_of_texts_without_spaces
+            search_looks_only_where_it_is_told
+            search_gives_the_newest_first_page_by_page
+            search_finds_texts_of_plain_messages_only
+            search_is_bounded_in_octets
+            search_finds_after_a_restart
             the_outbox_keeps_the_order_of_storing
             what_is_published_leaves_the_outbox
             outbox_ids_are_never_used_twice
@@ -59,17 +72,22 @@ pub fn message_store_checks() -> Vec<Check<dyn MessageStore>> {
     __message_store_checks!([table] [])
 }
 
-fn message(to: &str, from: &str, body: &str) -> Result<NewMessage, String> {
+pub(super) fn message(to: &str, from: &str, body: &str) -> Result<NewMessage, String> {
     Ok(NewMessage::new(conversation(to)?, user(from)?, body.to_owned()))
 }
 
-async fn append(store: &Store, message: NewMessage) -> Result<Appended, String> {
+pub(super) async fn append(store: &Store, message: NewMessage) -> Result<Appended, String> {
     let mut outcome = store.append(vec![message]).await;
     holds!(outcome.len() == 1, "one message, {} answers", outcome.len());
     outcome.remove(0).map_err(text)
 }
 
-async fn say(store: &Store, to: &str, from: &str, body: &str) -> Result<Appended, String> {
+pub(super) async fn say(
+    store: &Store,
+    to: &str,
+    from: &str,
+    body: &str,
+) -> Result<Appended, String> {
     append(store, message(to, from, body)?).await
 }
 

@@ -11,6 +11,7 @@
 
 mod directory;
 mod message_store;
+mod search;
 #[cfg(test)]
 mod tests;
 

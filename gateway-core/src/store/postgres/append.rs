@@ -10,10 +10,12 @@ use deadpool_postgres::Transaction;
 
 use super::error::Failure;
 use super::query::message_id;
+use super::search;
 use super::value::{text, to_sql, unsigned};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
 use crate::store::pack::pack;
+use crate::store::search::text_of_new;
 use crate::store::{
     Appended, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId, StoreError,
 };
@@ -221,6 +223,7 @@ struct Rows<'a> {
     counted: Vec<i64>,
     headers: Vec<Vec<u8>>,
     body: Vec<&'a [u8]>,
+    words: Vec<Option<String>>,
     targets: Vec<Option<Vec<u8>>>,
 }
 
@@ -250,6 +253,8 @@ impl<'a> Rows<'a> {
         self.counted.push(to_sql(conversation.counted));
         self.headers.push(pack(headers));
         self.body.push(&message.body);
+        let words = |text| search::vector(conversation.id, text);
+        self.words.push(text_of_new(message).and_then(words));
         self.targets.push((!message.targets.is_empty()).then(targets));
         let seq = conversation.last_seq;
         Appended::new(message.conversation.clone(), seq, id, conversation.last_time)
@@ -267,9 +272,14 @@ impl<'a> Rows<'a> {
         let insert = transaction
             .prepare_cached(
                 "INSERT INTO message
-                    (conversation, seq, id, time, sender, device, kind, key, counted, headers, body)
-                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[],
-                    $6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bytea[])",
+                    (conversation, seq, id, time, sender, device, kind, key, counted, headers, body, words)
+                 SELECT conversation, seq, id, time, sender, device, kind, key, counted, headers, body,
+                    words::tsvector
+                 FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[],
+                    $6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bytea[],
+                    $12::text[])
+                    AS new (conversation, seq, id, time, sender, device, kind, key, counted, headers,
+                        body, words)",
             )
             .await?;
         transaction
@@ -287,6 +297,7 @@ impl<'a> Rows<'a> {
                     &self.counted,
                     &self.headers,
                     &self.body,
+                    &self.words,
                 ],
             )
             .await?;

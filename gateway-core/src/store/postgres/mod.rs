@@ -4,6 +4,7 @@ mod append;
 mod error;
 mod query;
 mod schema;
+mod search;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod value;
@@ -22,7 +23,7 @@ use tokio_postgres::config::{Config, Host};
 pub(crate) use self::error::Failure;
 use super::{
     Appended, ConversationSummary, Epoch, Marker, Marks, MessageStore, NewMessage, OutboxId, Page,
-    Position, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Position, Search, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -270,6 +271,10 @@ impl MessageStore for PostgresStore {
         groups: &[GroupName],
     ) -> Result<Vec<UnreadRange>, StoreError> {
         Ok(query::unread(&self.client().await?, user, groups).await?)
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {
+        Ok(search::search(&self.client().await?, &search).await?)
     }
 
     async fn unpublished(

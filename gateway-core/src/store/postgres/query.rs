@@ -24,8 +24,12 @@ macro_rules! message_columns {
         "m.seq, m.id, m.time, m.sender, m.device, m.kind, m.key, m.headers, m.body"
     };
 }
+pub(super) use message_columns;
 
-fn stored_message(row: &Row, conversation: ConversationId) -> Result<StoredMessage, Failure> {
+pub(super) fn stored_message(
+    row: &Row,
+    conversation: ConversationId,
+) -> Result<StoredMessage, Failure> {
     let texts = unpack(row.try_get(7)?).ok_or_else(|| unreadable("damaged headers"))?;
     let mut texts = texts.into_iter();
     let mut headers = Vec::with_capacity(texts.len() / 2);

@@ -3,6 +3,7 @@
 use tokio_postgres::{GenericClient, Transaction};
 
 use super::error::Failure;
+use super::search;
 use super::value::to_sql;
 use crate::store::{Epoch, StoreError};
 
@@ -10,9 +11,10 @@ use crate::store::{Epoch, StoreError};
 const LOCK: i64 = 0x5354_4d50;
 
 /// In the order of their numbers; a released one never changes
-const MIGRATIONS: &[(i64, &str, &str)] = &[
+pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
     (2, "record", include_str!("migrations/0002_record.sql")),
+    (search::MIGRATION, "search", include_str!("migrations/0003_search.sql")),
 ];
 
 /// Applies what is missing, all or nothing, and gives the epoch of the history in the database
@@ -35,6 +37,9 @@ pub(super) async fn migrate(transaction: &Transaction<'_>, now: u64) -> Result<E
     }
     for (number, name, text) in MIGRATIONS.iter().filter(|(number, ..)| !done.contains(number)) {
         transaction.batch_execute(text).await?;
+        if *number == search::MIGRATION {
+            search::add_stored(transaction).await?;
+        }
         transaction
             .execute(
                 "INSERT INTO schema_migration (number, name, sql, applied) VALUES ($1, $2, $3, $4)",

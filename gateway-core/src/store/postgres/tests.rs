@@ -163,6 +163,61 @@ async fn tables_of_a_newer_version_are_refused() {
     assert!(matches!(&error, StoreError::Unusable(text) if text.contains("newer")), "{error}");
 }
 
+/// A database as the version left it whose last migration was number `last`, with a message in it
+async fn older(url: &str, last: i64) {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    client
+        .batch_execute(
+            "CREATE TABLE schema_migration (
+                number BIGINT PRIMARY KEY, name TEXT NOT NULL, sql TEXT NOT NULL, applied BIGINT NOT NULL
+            )",
+        )
+        .await
+        .unwrap();
+    for (number, name, sql) in schema::MIGRATIONS.iter().filter(|(number, ..)| *number <= last) {
+        client.batch_execute(sql).await.unwrap();
+        let applied = "INSERT INTO schema_migration VALUES ($1, $2, $3, 0)";
+        client.execute(applied, &[number, name, sql]).await.unwrap();
+    }
+    // In columns that the first version had.
+    client
+        .batch_execute(
+            "INSERT INTO meta VALUES ('epoch', 'old');
+             INSERT INTO conversation (name, last_seq, last_time, counted) VALUES ('group:ops', 2, 5, 2);
+             INSERT INTO message (conversation, seq, id, time, sender, kind, counted, headers, body)
+             SELECT id, seq, decode(repeat('0' || seq, 16), 'hex'), seq, 'alice', 'message', seq, '', body
+             FROM conversation, (VALUES (1, 'well met'), (2, '会议 at two')) AS m (seq, text),
+                convert_to(text, 'UTF8') AS body;
+             INSERT INTO outbox (conversation, seq, targets) SELECT id, 2, '\\x0100000074' FROM conversation",
+        )
+        .await
+        .unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
+async fn a_database_of_every_older_version_is_brought_up_to_date() {
+    for (last, ..) in schema::MIGRATIONS {
+        let url = fresh_database().await;
+        older(&url, *last).await;
+        let store = open(&url, Clock::system()).await;
+        let ops = ConversationId::new("group:ops").unwrap();
+        assert_eq!(store.position(&ops).await.unwrap().epoch.as_str(), "old");
+        assert_eq!(store.history(&ops, Page::after(0, 9)).await.unwrap().len(), 2);
+        assert_eq!(store.unpublished(None, 9).await.unwrap()[0].message.body, "会议 at two");
+        assert_eq!(store.append(vec![message("more")]).await.remove(0).unwrap().seq, 3);
+        if *last < search::MIGRATION {
+            let scope = crate::store::SearchScope::new(ops.clone());
+            let word = Search::new("会议".parse().unwrap(), 9).with_scopes([scope]);
+            assert_eq!(store.search(word).await.unwrap()[0].seq, 2, "what was stored is found");
+        }
+        open(&url, Clock::system()).await;
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_and_a_url_that_is_none_are_told_without_the_password() {
     let nobody = "postgres://im:hunter2@127.0.0.1:1/im";

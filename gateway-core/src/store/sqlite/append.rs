@@ -2,12 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::place;
 use super::query::message_id;
 use super::value::{text, to_sql, unsigned};
+use super::{place, search};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
 use crate::store::pack::pack;
+use crate::store::search::text_of_new;
 use crate::store::{
     Appended, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId, StoreError,
 };
@@ -69,6 +70,9 @@ fn append_one(
             pack(headers),
             &*message.body,
         ])?;
+    if let Some(text) = text_of_new(message) {
+        search::add(connection, place, text)?;
+    }
     connection
         .prepare_cached(
             "UPDATE conversation SET last_seq = ?2, last_time = ?3, counted = ?4 WHERE id = ?1",

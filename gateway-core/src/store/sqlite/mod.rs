@@ -5,6 +5,7 @@ mod place;
 mod pool;
 mod query;
 mod schema;
+mod search;
 #[cfg(test)]
 mod tests;
 pub(crate) mod value;
@@ -22,7 +23,7 @@ use self::writer::Writer;
 use super::limits::octets_of;
 use super::{
     Appended, ConversationSummary, Epoch, Marker, Marks, MessageStore, NewMessage, OutboxId, Page,
-    Position, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Position, Search, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -204,6 +205,10 @@ impl MessageStore for SqliteStore {
     ) -> Result<Vec<UnreadRange>, StoreError> {
         let (user, groups) = (user.clone(), groups.to_vec());
         self.read(move |tx| query::unread(tx, &user, &groups)).await
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {
+        self.read(move |tx| search::search(tx, &search)).await
     }
 
     async fn unpublished(

@@ -11,3 +11,7 @@ pub(super) const fn of(conversation: i64, seq: u64) -> i64 {
 pub(super) const fn seq(place: i64) -> u64 {
     place.cast_unsigned() & MAX_SEQ
 }
+
+pub(super) const fn conversation(place: i64) -> i64 {
+    place >> 32
+}

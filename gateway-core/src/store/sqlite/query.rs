@@ -22,8 +22,12 @@ macro_rules! message_columns {
         "m.place, m.id, m.time, m.sender, m.device, m.kind, m.key, m.headers, m.body"
     };
 }
+pub(super) use message_columns;
 
-fn stored_message(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<StoredMessage> {
+pub(super) fn stored_message(
+    row: &Row<'_>,
+    conversation: ConversationId,
+) -> rusqlite::Result<StoredMessage> {
     let texts =
         unpack(row.get_ref(7)?.as_blob()?).ok_or_else(|| unreadable(7, "damaged headers"))?;
     let mut texts = texts.into_iter();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
+use super::search;
 use super::value::store_error;
 use crate::store::{Epoch, StoreError};
 
@@ -19,9 +20,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 96;
 
 /// In the order of their numbers; a released one never changes
-const MIGRATIONS: &[(u32, &str, &str)] = &[
+pub(super) const MIGRATIONS: &[(u32, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
     (2, "record", include_str!("migrations/0002_record.sql")),
+    (search::MIGRATION, "search", include_str!("migrations/0003_search.sql")),
 ];
 
 /// Holds the file against a second store, in this process or another; gone with the process however it ends
@@ -105,6 +107,9 @@ pub(super) fn migrate(connection: &mut Connection, now: u64) -> Result<Epoch, St
             .map_err(sql)?;
         if done.is_none() {
             transaction.execute_batch(text).map_err(sql)?;
+            if *number == search::MIGRATION {
+                search::add_stored(&transaction).map_err(sql)?;
+            }
             transaction
                 .execute(
                     "INSERT INTO schema_migration (number, name, sql, applied) VALUES (?1, ?2, ?3, ?4)",

@@ -247,3 +247,52 @@ fn a_folder_that_is_missing_is_named() {
     let error = SqliteStore::open(folder.path().join("none/store.db")).unwrap_err();
     assert!(error.to_string().contains("none/store.db"), "{error}");
 }
+
+/// A file as the version left it whose last migration was number `last`, with a message in it
+fn older(path: &Path, last: u32) {
+    let file = Connection::open(path).unwrap();
+    file.execute_batch(
+        "PRAGMA application_id = 0x53544d50;
+         CREATE TABLE schema_migration (
+            number INTEGER PRIMARY KEY, name TEXT NOT NULL, sql TEXT NOT NULL, applied INTEGER NOT NULL
+         ) STRICT",
+    )
+    .unwrap();
+    for (number, name, sql) in schema::MIGRATIONS.iter().filter(|(number, ..)| *number <= last) {
+        file.execute_batch(sql).unwrap();
+        let applied = (number, name, sql, 0);
+        file.execute("INSERT INTO schema_migration VALUES (?1, ?2, ?3, ?4)", applied).unwrap();
+    }
+    // In columns that the first version had.
+    file.execute_batch(
+        "INSERT INTO meta VALUES ('epoch', 'old');
+         INSERT INTO conversation (id, name, last_seq, last_time, counted) VALUES (7, 'group:ops', 2, 5, 2);
+         INSERT INTO message (place, id, time, sender, kind, key, counted, headers, body)
+         VALUES (7 << 32 | 1, randomblob(16), 4, 'alice', 'message', NULL, 1, X'', CAST('well met' AS BLOB)),
+                (7 << 32 | 2, randomblob(16), 5, 'bob', 'message', 'k', 2, X'', CAST('会议 at two' AS BLOB));
+         INSERT INTO outbox (place, targets) VALUES (7 << 32 | 2, X'0100000074');
+         INSERT INTO person (name, created) VALUES ('alice', 1)",
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_every_older_version_is_brought_up_to_date() {
+    let folder = TempDir::new().unwrap();
+    for (last, ..) in schema::MIGRATIONS {
+        let path = folder.path().join(format!("{last}.db"));
+        older(&path, *last);
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(seqs(&store).await, [1, 2], "from version {last}");
+        assert_eq!(store.position(&conversation()).await.unwrap().epoch.as_str(), "old");
+        assert_eq!(store.unpublished(None, 9).await.unwrap()[0].message.body, "会议 at two");
+        assert_eq!(append(&store, 10).await.unwrap().seq, 3);
+        if *last < search::MIGRATION {
+            let scope = crate::store::SearchScope::new(conversation());
+            let word = Search::new("会议".parse().unwrap(), 9).with_scopes([scope]);
+            assert_eq!(store.search(word).await.unwrap()[0].seq, 2, "what was stored is found");
+        }
+        drop(store);
+        SqliteStore::open(&path).unwrap();
+    }
+}

@@ -4,8 +4,9 @@ use async_trait::async_trait;
 
 use super::super::*;
 use crate::store::{
-    Appended, ConversationSummary, Marker, Marks, MemoryStore, MessageStore, NewMessage, OutboxId,
-    Page, Position, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ConversationSummary, Marker, Marks, MemoryStore, MessageKind, MessageStore,
+    NewMessage, OutboxId, Page, Position, Search, SearchScope, StoreError, StoredMessage,
+    Unpublished, UnreadRange,
 };
 
 /// What is wrong with a [`Broken`] store
@@ -27,6 +28,13 @@ enum Fault {
     DropsHeaders,
     CountsOwnMessages,
     ShowsEverybodysConversations,
+    FindsOthersMessages,
+    IgnoresTheLimitOfASearch,
+    IgnoresTheCursorOfASearch,
+    FindsTheOldestFirst,
+    FindsNoChinese,
+    FindsInWhatIsNoText,
+    IgnoresTheStartOfAScope,
 }
 
 /// A good store with one fault
@@ -56,6 +64,10 @@ impl MessageStore for Broken {
                 Fault::NeverForgetsKeys => self.clock.set(START),
                 Fault::DropsHeaders => message.headers.clear(),
                 Fault::PutsNothingOut => message.targets.clear(),
+                Fault::FindsInWhatIsNoText => {
+                    message.headers.clear();
+                    message.kind = MessageKind::Message;
+                }
                 Fault::LeavesGaps => {
                     let mut hole = message.clone();
                     hole.idempotency_key = None;
@@ -142,6 +154,29 @@ impl MessageStore for Broken {
         self.inner.unread(user, groups).await
     }
 
+    async fn search(&self, mut search: Search) -> Result<Vec<StoredMessage>, StoreError> {
+        match self.fault {
+            Fault::FindsOthersMessages => {
+                let others = SearchScope::new(ConversationId::new("direct:alice:carol").unwrap());
+                search.within.push(others);
+            }
+            Fault::IgnoresTheLimitOfASearch => search.limit = usize::MAX,
+            Fault::IgnoresTheCursorOfASearch => search.after = None,
+            Fault::IgnoresTheStartOfAScope => {
+                search.within.iter_mut().for_each(|scope| scope.after_seq = 0);
+            }
+            Fault::FindsNoChinese if !format!("{:?}", search.terms).is_ascii() => {
+                return Ok(Vec::new());
+            }
+            _ => {}
+        }
+        let mut found = self.inner.search(search).await?;
+        if self.fault == Fault::FindsTheOldestFirst {
+            found.reverse();
+        }
+        Ok(found)
+    }
+
     async fn unpublished(
         &self,
         after: Option<OutboxId>,
@@ -219,6 +254,13 @@ async fn the_suite_catches_broken_stores_by_name() {
         (Fault::DropsHeaders, "a_message_is_kept_as_it_was_given"),
         (Fault::CountsOwnMessages, "unread_counts_what_others_said_after_the_marker"),
         (Fault::ShowsEverybodysConversations, "conversations_are_those_of_the_user_latest_first"),
+        (Fault::FindsOthersMessages, "search_looks_only_where_it_is_told"),
+        (Fault::IgnoresTheStartOfAScope, "search_looks_only_where_it_is_told"),
+        (Fault::IgnoresTheLimitOfASearch, "search_gives_the_newest_first_page_by_page"),
+        (Fault::IgnoresTheCursorOfASearch, "search_gives_the_newest_first_page_by_page"),
+        (Fault::FindsTheOldestFirst, "search_gives_the_newest_first_page_by_page"),
+        (Fault::FindsNoChinese, "search_finds_parts_of_texts_without_spaces"),
+        (Fault::FindsInWhatIsNoText, "search_finds_texts_of_plain_messages_only"),
     ];
     for (fault, name) in cases {
         let check = message_store_checks().into_iter().find(|check| check.name() == name).unwrap();
