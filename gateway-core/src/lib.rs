@@ -66,8 +66,8 @@ pub use send::{SendKind, SendRequest, Sent};
 pub use store::{
     Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidCursor, InvalidMessageId,
     InvalidSearch, MAX_KEY_OCTETS, MAX_PHRASES, MAX_QUERY_OCTETS, Marker, Marks, MemoryStore,
-    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search,
-    SearchCursor, SearchScope, SearchTerms, StoreError, StoredMessage, UnknownMessageKind,
+    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Renewal, Search,
+    SearchCursor, SearchScope, SearchTerms, SharedOutbox, StoreError, StoredMessage, UnknownMessageKind,
     Unpublished, UnreadRange,
 };
 #[cfg(feature = "postgres")]

@@ -11,6 +11,14 @@
 //! the same transaction. After a crash, and after any failure of the broker, the outbox is
 //! published again, marked as redelivered, before anything new: so a message that is in the
 //! history reaches every inbox, and order holds.
+//!
+//! Where several nodes share the store, each publishes its own part of the outbox. A message that is behind another
+//! node's in its conversation is held: it stays in the outbox until those have left it, and is read from there then.
+//! Only conversations in which two nodes store at the same time pay for that.
+
+mod lease;
+mod outbox;
+mod seed;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -19,20 +27,20 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_bridge::{Broker, BrokerError, Confirm, Declaration, Publish, Source, Target};
+use mq_bridge::{Broker, BrokerError, Confirm, Publish, Target};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::address;
 use crate::directory::Directory;
 use crate::error::GatewayError;
 use crate::names::{ConversationId, DeviceName, UserName};
 use crate::outgoing;
 use crate::store::{
-    Appended, MessageId, MessageStore, NewMessage, OutboxId, Page, StoreError, StoredMessage,
-    Unpublished,
+    Appended, MessageId, MessageStore, NewMessage, OutboxId, StoreError, StoredMessage,
 };
+use lease::Lease;
+use outbox::Held;
 
 /// Messages stored in one transaction, at most.
 const BATCH: usize = 256;
@@ -107,6 +115,9 @@ impl Pipeline {
             confirmed: HashSet::new(),
             marking: None,
             broken: true,
+            held: Held::default(),
+            lease: Lease::default(),
+            seeding: false,
         };
         let pipeline = Self { jobs, budget: Arc::new(Semaphore::new(budget_size)), budget_size };
         (pipeline, tokio::spawn(worker.run()))
@@ -178,6 +189,10 @@ struct Worker {
     marking: Option<JoinHandle<Marked>>,
     /// Something in the outbox is not under way: the outbox comes first.
     broken: bool,
+    held: Held,
+    lease: Lease,
+    /// Other nodes are held back for a new device.
+    seeding: bool,
 }
 
 /// A batch, and its confirmation.
@@ -193,11 +208,14 @@ type Marked = Result<Vec<OutboxId>, Vec<OutboxId>>;
 struct InFlight {
     receipt: SendReceipt,
     answers: Vec<(bool, Answer)>,
+    /// It may have been published before.
+    tried: bool,
 }
 
 impl Worker {
     async fn run(mut self) {
         let mut jobs = Vec::with_capacity(BATCH);
+        self.join().await;
         loop {
             if self.broken {
                 self.recover().await;
@@ -207,6 +225,8 @@ impl Worker {
                 biased;
                 outcome = confirmed(&mut self.publishing) => self.settle_batch(outcome),
                 marked = finished(&mut self.marking) => self.marked(marked),
+                () = self.lease.orphans() => self.adopt().await,
+                () = self.held.due() => self.look_after_held().await,
                 count = self.waiting.recv_many(&mut jobs, BATCH) => {
                     if count == 0 {
                         break;
@@ -216,9 +236,11 @@ impl Worker {
             }
         }
         self.drain().await;
+        self.finish_held().await;
         self.mark();
         let marked = finished_if_any(&mut self.marking).await;
         self.marked(marked);
+        self.resign().await;
     }
 
     async fn work(&mut self, jobs: &mut Vec<Job>) {
@@ -235,7 +257,7 @@ impl Worker {
                     if self.broken {
                         self.recover().await;
                     }
-                    let outcome = self.fill(&user, &device).await;
+                    let outcome = self.seed(&user, &device).await;
                     let _ = answer.send(outcome);
                 }
             }
@@ -250,6 +272,7 @@ impl Worker {
         }
         let (messages, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let store = Arc::clone(&self.store);
+        let lease = self.lease();
         let stored = self.meanwhile(store.append(messages.clone())).await;
         if stored.len() != messages.len() {
             let fault = StoreError::Unusable("the store answered for another number".to_owned());
@@ -279,8 +302,11 @@ impl Worker {
                 }
             }
         }
+        // What another node may have taken over is no longer this node's to publish.
+        self.broken |= lease.is_none() || lease != self.lease();
         // What is broken must not be overtaken: the outbox goes first, and this batch is in it.
         if !self.broken && !batch.is_empty() {
+            self.tried(&ids);
             let confirm = self.broker.publish_batch(batch);
             self.publishing = Some(Publishing { ids, confirm });
         }
@@ -309,10 +335,19 @@ impl Worker {
             }
             Entry::Vacant(place) => {
                 let duplicate = receipt.duplicate;
-                place.insert(InFlight { receipt, answers: vec![(duplicate, answer)] });
+                // Of a repeated one nobody knows.
+                let tried = duplicate;
+                place.insert(InFlight { receipt, answers: vec![(duplicate, answer)], tried });
+                if duplicate && appended.held {
+                    self.held.wait_for(id);
+                    return None;
+                }
                 if duplicate {
                     // The first one failed, perhaps in this very moment.
                     self.broken = true;
+                    return None;
+                }
+                if self.held.keeps(&appended.conversation, appended.held) {
                     return None;
                 }
                 let targets = message.targets.clone();
@@ -344,7 +379,11 @@ impl Worker {
                 self.broken = true;
             }
         }
-        let Some(InFlight { receipt, answers }) = self.in_flight.remove(&id) else { return };
+        self.answer(id, outcome);
+    }
+
+    fn answer(&mut self, id: OutboxId, outcome: &Result<(), BrokerError>) {
+        let Some(InFlight { receipt, answers, .. }) = self.in_flight.remove(&id) else { return };
         for (duplicate, answer) in answers {
             let receipt = SendReceipt { duplicate, ..receipt.clone() };
             let _ = answer.send(outcome.clone().map(|()| receipt).map_err(Into::into));
@@ -400,104 +439,6 @@ impl Worker {
             }
         }
     }
-
-    /// Publishes the whole outbox again, oldest first, until the broker has confirmed all of it.
-    async fn recover(&mut self) {
-        self.drain().await;
-        let marked = finished_if_any(&mut self.marking).await;
-        self.marked(marked);
-        let mut backoff = FIRST_BACKOFF;
-        while let Err(error) = self.republish().await {
-            if matches!(error, GatewayError::Broker(BrokerError::ShutDown))
-                || matches!(error, GatewayError::Store(StoreError::Closed))
-            {
-                // Nothing can follow; the outbox is for the next process.
-                self.in_flight.clear();
-                break;
-            }
-            tracing::warn!(%error, "the outbox could not be published; trying again");
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(LAST_BACKOFF);
-        }
-        self.broken = false;
-    }
-
-    async fn republish(&mut self) -> Result<(), GatewayError> {
-        loop {
-            if !self.published.is_empty() {
-                self.store.mark_published(&self.published).await?;
-                self.published.clear();
-                self.confirmed.clear();
-            }
-            let page = self.store.unpublished(None, BATCH).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            let (ids, batch): (Vec<_>, Vec<_>) = page
-                .into_iter()
-                .map(|Unpublished { id, message, targets, .. }| {
-                    (id, publication(&message, targets).with_redelivered(true))
-                })
-                .unzip();
-            match self.broker.publish_batch(batch.clone()).await {
-                Ok(()) => self.settle_batch((ids, Ok(()))),
-                Err(error) if is_final(&error) => self.publish_singly(ids, batch).await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// One by one, to find the message that the broker refuses for good, and pass it over.
-    async fn publish_singly(
-        &mut self,
-        ids: Vec<OutboxId>,
-        batch: Vec<Publish>,
-    ) -> Result<(), GatewayError> {
-        for (id, publish) in ids.into_iter().zip(batch) {
-            match self.broker.publish(publish).await {
-                Ok(()) => self.settle(id, &Ok(())),
-                Err(error) if is_final(&error) => {
-                    tracing::error!(%error, "the broker refuses a stored message for good");
-                    self.settle(id, &Err(error));
-                    self.published.push(id);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes a device's inbox anew, with what its user has not read. The caller has drained.
-    async fn fill(&mut self, user: &UserName, device: &DeviceName) -> Result<(), GatewayError> {
-        let inbox = address::device_inbox(user, device);
-        // What an attempt that did not finish has left.
-        self.broker.delete(&Source::durable(inbox.as_str())).await?;
-        let topics = [address::inbox(user), address::device(user, device)];
-        self.broker.declare(&Declaration::durable(inbox, topics)).await?;
-        let groups = self.directory.groups_of(user).await?;
-        for unread in self.store.unread(user, &groups).await? {
-            let mut after = unread.after_seq;
-            while after < unread.last_seq {
-                let page = Page::between(Some(after), Some(unread.last_seq + 1), BATCH);
-                let page = self.store.history(&unread.conversation, page).await?;
-                let Some(last) = page.last() else { break };
-                after = last.seq;
-                let batch = page
-                    .iter()
-                    .filter(|message| &message.sender != user)
-                    .map(|message| publication(message, vec![address::device(user, device)]))
-                    .collect();
-                self.broker.publish_batch(batch).await?;
-            }
-        }
-        self.directory.mark_seeded(user, device).await?;
-        Ok(())
-    }
-}
-
-/// Whether the broker will never take it.
-fn is_final(error: &BrokerError) -> bool {
-    !error.is_retryable() && *error != BrokerError::ShutDown
 }
 
 fn publication(message: &StoredMessage, targets: Vec<String>) -> Publish {

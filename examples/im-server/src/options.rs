@@ -57,6 +57,11 @@ pub(crate) struct Options {
     )]
     pub(crate) store: StoreKind,
 
+    /// File with the key that tokens are signed with (default: token.key in the data folder); several
+    /// servers that share a database need the same one
+    #[arg(long, env = "IM_TOKEN_KEY", value_name = "FILE")]
+    pub(crate) token_key: Option<PathBuf>,
+
     /// User to make at start if missing; repeatable [env: IM_USER, several separated by blanks]
     ///
     /// The command line of a process can be read by every user of its machine: for passwords that

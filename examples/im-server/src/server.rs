@@ -1,5 +1,6 @@
 //! Puts the crates together and runs the result.
 
+use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use axum::Router;
 use gateway_core::{
-    AttemptLimiter, AuthenticatorChain, Clock, Directory, Gateway, GatewayError, JwtAuthenticator,
-    JwtOptions, KnownUsers, MemoryDirectory, MemoryRegistry, MemoryStore, MessageStore, NameError,
-    PasswordAuthenticator, PasswordError, PasswordHasher, PostgresStore, RateLimit, Registry,
+    AttemptLimiter, AuthenticatorChain, Clock, Directory, DirectoryError, Gateway, GatewayError,
+    JwtAuthenticator, JwtOptions, KnownUsers, MemoryDirectory, MemoryRegistry, MemoryStore, MessageId,
+    MessageStore, NameError, PasswordAuthenticator, PasswordError, PasswordHasher, PostgresOptions,
+    RateLimit, Registry,
     RestApi, Secret, SqliteStore, StoreError, TokenKey, UserName, websocket,
 };
 use mq_bridge::BrokerError;
@@ -41,6 +43,8 @@ pub(crate) enum StartError {
     Broker(#[from] BrokerError),
     #[error("cannot read or make the key for tokens, {}: {source}", path.display())]
     TokenKey { path: PathBuf, source: io::Error },
+    #[error("cannot read or write the name of this node, {}: {source}", path.display())]
+    NodeName { path: PathBuf, source: io::Error },
     #[error("--allow-origin: {0}")]
     Origin(#[from] InvalidOrigin),
     #[error("--user: {0}")]
@@ -66,7 +70,7 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
     let stomp_listener = listen("--stomp", options.stomp).await?;
 
     let hasher = PasswordHasher::new();
-    let tokens = tokens(data.path())?;
+    let tokens = tokens(&options, data.path())?;
     let gateway = assemble(&options, data.path(), &hasher, &tokens).await?;
     for user in &options.users {
         make_user(&gateway, &hasher, user).await?;
@@ -115,12 +119,32 @@ async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, 
     bound.map_err(|source| StartError::Listen { flag, address, source })
 }
 
-/// The authority of the tokens: its key stays in the data folder, so that tokens outlive the process.
-fn tokens(data: &Path) -> Result<JwtAuthenticator, StartError> {
-    let path = data.join("token.key");
+/// The authority of the tokens: its key stays in a file, so that tokens outlive the process.
+fn tokens(options: &Options, data: &Path) -> Result<JwtAuthenticator, StartError> {
+    let path = options.token_key.clone().unwrap_or_else(|| data.join("token.key"));
     let key =
         TokenKey::load_or_create(&path).map_err(|source| StartError::TokenKey { path, source })?;
     Ok(JwtOptions::new(key, "im-server", "im-server").build())
+}
+
+/// The name of this node among those that share a database: it stays in the data folder, so that a server that is
+/// started again goes on where it was killed.
+fn node_name(data: &Path) -> Result<String, StartError> {
+    let path = data.join("node");
+    let kept = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        kept => kept,
+    };
+    let named = kept.and_then(|kept| {
+        // Empty where the process was killed as it wrote.
+        if !kept.is_empty() {
+            return Ok(kept);
+        }
+        let name = MessageId::generate().to_string();
+        fs::write(&path, &name)?;
+        Ok(name)
+    });
+    named.map_err(|source| StartError::NodeName { path, source })
 }
 
 async fn assemble(
@@ -144,7 +168,8 @@ async fn assemble(
             (store.clone(), store.clone(), store)
         }
         StoreKind::Postgres(url) => {
-            let store = Arc::new(PostgresStore::open(url).await?);
+            let postgres = PostgresOptions::new(url).with_node(node_name(data)?);
+            let store = Arc::new(postgres.open().await?);
             (store.clone(), store.clone(), store)
         }
     };
@@ -181,8 +206,14 @@ async fn make_user(
         return Ok(());
     }
     let hash = hasher.hash(&Secret::new(user.password.as_str())).await?;
-    gateway.create_user(&name, Some(&hash)).await?;
-    tracing::info!(user = %name, "made a user");
+    match gateway.create_user(&name, Some(&hash)).await {
+        // Another node was quicker.
+        Err(GatewayError::Directory(DirectoryError::UserExists(_))) => {}
+        made => {
+            made?;
+            tracing::info!(user = %name, "made a user");
+        }
+    }
     Ok(())
 }
 

@@ -8,54 +8,21 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::PATIENCE;
+use common::load::{Got, Identity, Random, SetOnDrop, until};
 use common::server::Server;
-use common::wire::{Frame, Lost, Wire};
+use common::wire::{Lost, Wire};
 
 /// How often the server is killed.
 const KILLS: usize = 24;
 /// How many messages the writer has under way.
 const WINDOW: usize = 24;
-
-/// xorshift64*: enough for choosing moments, and repeatable by its seed.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, stream: u64) -> Self {
-        Self((seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
-
-/// What a message is, wherever it is seen: it must be the same everywhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Identity {
-    conversation: String,
-    seq: u64,
-    message_id: String,
-}
-
-impl Identity {
-    fn of(frame: &Frame) -> Self {
-        Self {
-            conversation: frame.header("conversation").to_owned(),
-            seq: frame.seq(),
-            message_id: frame.header("message-id").to_owned(),
-        }
-    }
-}
 
 /// Sends until told to stop, then until everything is receipted; a message without a RECEIPT is sent again with
 /// the same key. Gives what each key became.
@@ -126,39 +93,6 @@ fn send(wire: &mut Wire, number: usize) -> Result<(), Lost> {
     let (key, receipt) = (key(number), number.to_string());
     let headers = [("destination", destination), ("idempotency-key", &key), ("receipt", &receipt)];
     wire.try_frame("SEND", &headers, &format!("body of {key}"))
-}
-
-/// What one device got.
-#[derive(Debug, Default)]
-struct Got {
-    messages: HashMap<String, Identity>,
-    /// The last message of each conversation that was new to the device.
-    last: HashMap<String, u64>,
-    repeats: usize,
-}
-
-impl Got {
-    fn take(&mut self, device: &str, message: &Frame) {
-        let key = message.header("idempotency-key").to_owned();
-        let identity = Identity::of(message);
-        assert_eq!(message.text(), format!("body of {key}"));
-        if let Some(known) = self.messages.get(&key) {
-            assert_eq!(known, &identity, "{device}: a repeat with another identity");
-            let marked = message.find("redelivered") == Some("true");
-            assert!(marked, "{device}: {key} came twice without a mark: {message:?}");
-            self.repeats += 1;
-            return;
-        }
-        let last = self.last.entry(identity.conversation.clone()).or_default();
-        assert!(
-            identity.seq > *last,
-            "{device}: {} of {} came after {last}",
-            identity.seq,
-            identity.conversation,
-        );
-        *last = identity.seq;
-        self.messages.insert(key, identity);
-    }
 }
 
 /// Reads its inbox until `wanted` says that it has everything. Acknowledges late, in another order, or not at
@@ -310,22 +244,5 @@ fn p1_p2_p3_nothing_receipted_is_lost_when_the_server_is_killed() {
     alice.send("/group/ops", "the end", &[]);
     for (user, device) in devices {
         assert_eq!(Wire::inbox(&server, user, device).message().text(), "the end", "{device}");
-    }
-}
-
-/// Sets flags when it goes out of scope, also by a panic.
-struct SetOnDrop<'a>(&'a [&'a AtomicBool]);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|flag| flag.store(true, Ordering::Relaxed));
-    }
-}
-
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + 2 * PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use mq_bridge::{
-    Capabilities, Confirmer, Health, Memory, Metrics, SourceStats, SubscribeOptions, Subscription,
+    Capabilities, Confirmer, Declaration, Health, Memory, Metrics, Source, SourceStats,
+    SubscribeOptions, Subscription,
 };
 
 use super::*;
@@ -11,7 +12,8 @@ use crate::directory::MemoryDirectory;
 use crate::lock::lock;
 use crate::names::GroupName;
 use crate::store::{
-    ConversationSummary, Marker, Marks, MemoryStore, Position, Search, StoredMessage, UnreadRange,
+    ConversationSummary, Marker, Marks, MemoryStore, Page, Position, Search, StoredMessage,
+    Unpublished, UnreadRange,
 };
 
 /// A broker whose confirmations a test can hold back and decide.

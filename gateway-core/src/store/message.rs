@@ -240,6 +240,8 @@ pub struct Appended {
     /// Its place in the outbox, as long as it is there; so also for a duplicate whose first use the broker has yet to
     /// confirm
     pub outbox: Option<OutboxId>,
+    /// Whether another node publishes first: this very message, or one before it in the conversation
+    pub held: bool,
 }
 
 impl Appended {
@@ -251,13 +253,28 @@ impl Appended {
         message_id: MessageId,
         timestamp: u64,
     ) -> Self {
-        Self { conversation, seq, message_id, timestamp, duplicate: false, outbox: None }
+        Self {
+            conversation,
+            seq,
+            message_id,
+            timestamp,
+            duplicate: false,
+            outbox: None,
+            held: false,
+        }
     }
 
     /// With its place in the outbox
     #[must_use]
     pub const fn with_outbox(mut self, outbox: Option<OutboxId>) -> Self {
         self.outbox = outbox;
+        self
+    }
+
+    /// Behind something that another node publishes
+    #[must_use]
+    pub const fn with_held(mut self, held: bool) -> Self {
+        self.held = held;
         self
     }
 

@@ -9,6 +9,7 @@ mod pack;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod search;
+mod shared;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use search::{
     InvalidCursor, InvalidSearch, MAX_PHRASES, MAX_QUERY_OCTETS, Search, SearchCursor, SearchScope,
     SearchTerms,
 };
+pub use shared::{Renewal, SharedOutbox};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
@@ -161,6 +163,8 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// The outbox after `after`: what was stored and not yet marked as published, in the order of storing, at most `limit`
     ///
+    /// Of a store that several nodes [share](Self::shared) only what is this node's and waits for no other node.
+    ///
     /// # Errors
     ///
     /// [`StoreError`] where the store cannot be read.
@@ -176,6 +180,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`] where the store cannot be written: the entries stay.
     async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), StoreError>;
+
+    /// What several nodes that share this store need; none, which is the default, where one node has it for itself
+    fn shared(&self) -> Option<&dyn SharedOutbox> {
+        None
+    }
 
     /// Whether the store can be read and written now
     ///

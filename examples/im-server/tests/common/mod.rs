@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 pub mod http;
+pub mod load;
 pub mod server;
 pub mod stock;
 pub mod websocket;

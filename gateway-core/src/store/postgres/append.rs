@@ -22,15 +22,19 @@ use crate::store::{
 
 type Key<'a> = (&'a str, &'a [u8]);
 
+/// The places in the outbox, by conversation and `seq`, and whether another node publishes first
+type Places<'a> = HashMap<(&'a str, u64), (OutboxId, bool)>;
+
 pub(super) async fn append(
     transaction: &Transaction<'_>,
     batch: &[NewMessage],
+    node: i64,
     now: u64,
 ) -> Result<Vec<Result<Appended, StoreError>>, Failure> {
     let checked: Vec<Result<(), StoreError>> = batch.iter().map(check).collect();
     let good = || batch.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
     let keys: BTreeSet<Key<'_>> = good().filter_map(|(message, _)| key_of(message)).collect();
-    let mut known = first_uses(transaction, &keys, now).await?;
+    let mut known = first_uses(transaction, &keys, node, now).await?;
     let new = |message: &&NewMessage| key_of(message).is_none_or(|key| !known.contains_key(&key));
     let names: BTreeSet<&str> = good()
         .map(|(message, _)| message)
@@ -61,13 +65,16 @@ pub(super) async fn append(
         }
         outcome.push(Ok(appended));
     }
-    let outbox = rows.write(transaction, &conversations).await?;
+    let outbox = rows.write(transaction, &conversations, node).await?;
     forget_keys(transaction, batch.len(), now).await?;
     for appended in outcome.iter_mut().flatten() {
         // Of a repeated key it is known already, unless its first use is in this batch.
         if appended.outbox.is_none() {
             let place = (appended.conversation.as_str(), appended.seq);
-            appended.outbox = outbox.get(&place).copied();
+            if let Some((id, held)) = outbox.get(&place) {
+                appended.outbox = Some(*id);
+                appended.held = *held;
+            }
         }
     }
     Ok(outcome)
@@ -82,6 +89,7 @@ fn key_of(message: &NewMessage) -> Option<Key<'_>> {
 async fn first_uses<'a>(
     transaction: &Transaction<'_>,
     keys: &BTreeSet<Key<'a>>,
+    node: i64,
     now: u64,
 ) -> Result<HashMap<Key<'a>, Appended>, Failure> {
     if keys.is_empty() {
@@ -100,7 +108,8 @@ async fn first_uses<'a>(
     transaction.query(&lock, &[&senders, &texts]).await?;
     let find = transaction
         .prepare_cached(
-            "SELECT used.place, c.name, d.seq, d.message_id, d.time, o.id
+            "SELECT used.place, c.name, d.seq, d.message_id, d.time, o.id,
+                coalesce(o.node <> $4, false)
              FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS used (sender, key, place)
              JOIN dedupe d ON d.sender = used.sender AND d.key = used.key
              JOIN conversation c ON c.id = d.conversation
@@ -109,7 +118,7 @@ async fn first_uses<'a>(
         )
         .await?;
     let mut known = HashMap::new();
-    for row in transaction.query(&find, &[&senders, &texts, &forgotten(now)]).await? {
+    for row in transaction.query(&find, &[&senders, &texts, &forgotten(now), &node]).await? {
         let place = unsigned(&row, 0)?;
         let waiting: Option<i64> = row.try_get(5)?;
         let waiting = waiting.map(|id| OutboxId::new(id.cast_unsigned()));
@@ -121,7 +130,7 @@ async fn first_uses<'a>(
         );
         // From 1, in the order of the keys.
         if let Some(key) = keys.get(usize::try_from(place).unwrap_or(0).wrapping_sub(1)) {
-            known.insert(*key, first.with_outbox(waiting));
+            known.insert(*key, first.with_outbox(waiting).with_held(row.try_get(6)?));
         }
     }
     Ok(known)
@@ -260,12 +269,13 @@ impl<'a> Rows<'a> {
         Appended::new(message.conversation.clone(), seq, id, conversation.last_time)
     }
 
-    /// Writes everything; gives the places in the outbox, by conversation and `seq`
+    /// Writes everything; gives the places in the outbox
     async fn write(
         &self,
         transaction: &Transaction<'_>,
         conversations: &HashMap<&str, Conversation>,
-    ) -> Result<HashMap<(&'a str, u64), OutboxId>, Failure> {
+        node: i64,
+    ) -> Result<Places<'a>, Failure> {
         if self.seq.is_empty() {
             return Ok(HashMap::new());
         }
@@ -303,7 +313,7 @@ impl<'a> Rows<'a> {
             .await?;
         self.write_conversations(transaction, conversations).await?;
         self.write_marks(transaction).await?;
-        let outbox = self.write_outbox(transaction).await?;
+        let outbox = self.write_outbox(transaction, node).await?;
         self.write_keys(transaction, &outbox).await?;
         Ok(outbox)
     }
@@ -363,28 +373,39 @@ impl<'a> Rows<'a> {
     async fn write_outbox(
         &self,
         transaction: &Transaction<'_>,
-    ) -> Result<HashMap<(&'a str, u64), OutboxId>, Failure> {
+        node: i64,
+    ) -> Result<Places<'a>, Failure> {
         let mut outbox = HashMap::new();
         if self.targets.iter().all(Option::is_none) {
             return Ok(outbox);
         }
         let insert = transaction
             .prepare_cached(
-                "INSERT INTO outbox (conversation, seq, targets)
-                 SELECT conversation, seq, targets
-                 FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) WITH ORDINALITY
-                    AS now (conversation, seq, targets, place)
-                 WHERE targets IS NOT NULL ORDER BY place RETURNING id, conversation, seq",
+                // The conversations are locked: nothing comes between the look and the insert.
+                "WITH new AS (
+                    INSERT INTO outbox (conversation, seq, targets, node)
+                    SELECT conversation, seq, targets, $4
+                    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) WITH ORDINALITY
+                        AS now (conversation, seq, targets, place)
+                    WHERE targets IS NOT NULL ORDER BY place RETURNING id, conversation, seq
+                 ) SELECT id, conversation, seq,
+                    EXISTS (SELECT 1 FROM outbox o
+                        WHERE o.conversation = new.conversation AND o.node <> $4)
+                    OR EXISTS (SELECT 1 FROM barrier b
+                        WHERE b.conversation = new.conversation AND b.node <> $4)
+                 FROM new",
             )
             .await?;
-        let rows =
-            transaction.query(&insert, &[&self.conversation, &self.seq, &self.targets]).await?;
+        let rows = transaction
+            .query(&insert, &[&self.conversation, &self.seq, &self.targets, &node])
+            .await?;
         let names: HashMap<i64, &'a str> =
             self.conversation.iter().copied().zip(self.name.iter().copied()).collect();
         for row in rows {
             let conversation: i64 = row.try_get(1)?;
             if let Some(name) = names.get(&conversation) {
-                outbox.insert((*name, unsigned(&row, 2)?), OutboxId::new(unsigned(&row, 0)?));
+                let id = OutboxId::new(unsigned(&row, 0)?);
+                outbox.insert((*name, unsigned(&row, 2)?), (id, row.try_get(3)?));
             }
         }
         Ok(outbox)
@@ -393,7 +414,7 @@ impl<'a> Rows<'a> {
     async fn write_keys(
         &self,
         transaction: &Transaction<'_>,
-        outbox: &HashMap<(&str, u64), OutboxId>,
+        outbox: &Places<'_>,
     ) -> Result<(), Failure> {
         if self.key.iter().all(Option::is_none) {
             return Ok(());
@@ -403,7 +424,7 @@ impl<'a> Rows<'a> {
             .iter()
             .zip(&self.seq)
             .map(|(name, seq)| outbox.get(&(*name, seq.cast_unsigned())))
-            .map(|id| id.map(|id| to_sql(id.get())))
+            .map(|place| place.map(|(id, _)| to_sql(id.get())))
             .collect();
         let upsert = transaction
             .prepare_cached(

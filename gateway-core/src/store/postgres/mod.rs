@@ -2,6 +2,7 @@
 
 mod append;
 mod error;
+mod nodes;
 mod query;
 mod schema;
 mod search;
@@ -21,9 +22,10 @@ use tokio_postgres::NoTls;
 use tokio_postgres::config::{Config, Host};
 
 pub(crate) use self::error::Failure;
+use self::nodes::Node;
 use super::{
     Appended, ConversationSummary, Epoch, Marker, Marks, MessageStore, NewMessage, OutboxId, Page,
-    Position, Search, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Position, Search, SharedOutbox, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -42,6 +44,8 @@ pub struct PostgresOptions {
     url: String,
     clock: Clock,
     connections: usize,
+    node: Option<String>,
+    lease: Duration,
 }
 
 impl PostgresOptions {
@@ -50,7 +54,8 @@ impl PostgresOptions {
     /// `options=-c search_path=chat` in the URL puts the tables into a schema of their own. Connections are not
     /// encrypted: reach the server over a trusted network, its Unix socket, or a tunnel.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), clock: Clock::system(), connections: CONNECTIONS }
+        let (clock, lease) = (Clock::system(), nodes::LEASE);
+        Self { url: url.into(), clock, connections: CONNECTIONS, node: None, lease }
     }
 
     /// Takes the time from `clock`
@@ -64,6 +69,26 @@ impl PostgresOptions {
     #[must_use]
     pub const fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Names this node (default: a random name)
+    ///
+    /// A node that is started again under its name goes on at once where it was killed; under another name, once the lease
+    /// of the first has run out. Two that run at the same time must not have the same name.
+    #[must_use]
+    pub fn with_node(mut self, name: impl Into<String>) -> Self {
+        self.node = Some(name.into());
+        self
+    }
+
+    /// Sets for how long a node counts as alive that no longer says so (default 10 seconds, at least 1)
+    ///
+    /// Then others take over what it has stored and not published, and its users count as offline. A node that cannot
+    /// reach the database publishes for no longer than two thirds of this.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(nodes::SHORTEST_LEASE);
         self
     }
 
@@ -85,23 +110,15 @@ impl PostgresOptions {
         })?;
         let place = place_of(&config);
         config.connect_timeout(CONNECT_TIMEOUT).application_name("im-gateway");
-        let recycling_method = RecyclingMethod::Fast;
-        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
-        let pool = Pool::builder(manager)
-            .max_size(self.connections.max(1))
-            .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: Some(WAIT_TIMEOUT),
-                create: Some(CONNECT_TIMEOUT),
-                recycle: Some(CONNECT_TIMEOUT),
-            })
-            .build()
-            .map_err(|error| StoreError::Unusable(error.to_string()))?;
+        let pool = pool(config.clone(), self.connections.max(1))?;
         let epoch = prepare(&pool, &self.clock).await.map_err(|failure| match failure.into() {
             StoreError::Unavailable(text) => StoreError::Unavailable(format!("{place}: {text}")),
             error => error,
         })?;
-        Ok(PostgresStore { options: self, pool, epoch })
+        let name = self.node.clone();
+        let name = name.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+        let node = Node::new(name, self.lease, self::pool(config, 1)?);
+        Ok(PostgresStore { options: self, pool, epoch, node })
     }
 }
 
@@ -112,6 +129,21 @@ impl fmt::Debug for PostgresOptions {
             .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
+}
+
+fn pool(config: Config, connections: usize) -> Result<Pool, StoreError> {
+    let recycling_method = RecyclingMethod::Fast;
+    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+    Pool::builder(manager)
+        .max_size(connections)
+        .runtime(Runtime::Tokio1)
+        .timeouts(Timeouts {
+            wait: Some(WAIT_TIMEOUT),
+            create: Some(CONNECT_TIMEOUT),
+            recycle: Some(CONNECT_TIMEOUT),
+        })
+        .build()
+        .map_err(|error| StoreError::Unusable(error.to_string()))
 }
 
 /// Which database it is and where, without credentials
@@ -153,6 +185,7 @@ pub struct PostgresStore {
     options: PostgresOptions,
     pool: Pool,
     epoch: Epoch,
+    node: Node,
 }
 
 impl PostgresStore {
@@ -218,11 +251,14 @@ impl fmt::Debug for PostgresStore {
 impl MessageStore for PostgresStore {
     async fn append(&self, batch: Vec<NewMessage>) -> Vec<Result<Appended, StoreError>> {
         let count = batch.len();
-        let outcome = self
-            .transact(&(batch, self.now()), |transaction, (batch, now)| {
-                Box::pin(append::append(transaction, batch, *now))
+        let outcome = async {
+            let about = (batch, self.node.to_store()?, self.now());
+            self.transact(&about, |transaction, (batch, node, now)| {
+                Box::pin(append::append(transaction, batch, *node, *now))
             })
-            .await;
+            .await
+        };
+        let outcome = outcome.await;
         outcome.unwrap_or_else(|error| vec![Err(error); count])
     }
 
@@ -282,13 +318,17 @@ impl MessageStore for PostgresStore {
         after: Option<OutboxId>,
         limit: usize,
     ) -> Result<Vec<Unpublished>, StoreError> {
-        Ok(query::unpublished(&self.client().await?, after, limit).await?)
+        Ok(query::unpublished(&self.client().await?, self.node.id(), after, limit).await?)
     }
 
     async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), StoreError> {
         let ids: Vec<i64> = ids.iter().map(|id| value::to_sql(id.get())).collect();
         self.transact(&ids, |transaction, ids| Box::pin(append::mark_published(transaction, ids)))
             .await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedOutbox> {
+        Some(self)
     }
 
     async fn health(&self) -> Result<(), StoreError> {

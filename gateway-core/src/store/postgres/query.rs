@@ -266,6 +266,7 @@ pub(super) async fn unread(
 
 pub(super) async fn unpublished(
     client: &Client,
+    node: i64,
     after: Option<OutboxId>,
     limit: usize,
 ) -> Result<Vec<Unpublished>, Failure> {
@@ -277,14 +278,22 @@ pub(super) async fn unpublished(
                 SELECT m.*, o.id AS place, o.targets, c.name,
                     sum(octet_length(m.body) + octet_length(m.headers) + 256) OVER
                         (ORDER BY o.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-                FROM (SELECT * FROM outbox WHERE id > $1 ORDER BY id LIMIT $2) o
+                FROM (
+                    SELECT * FROM outbox mine WHERE node = $4 AND id > $1
+                    AND NOT EXISTS (SELECT 1 FROM outbox other WHERE other.node <> $4
+                        AND other.conversation = mine.conversation AND other.seq < mine.seq)
+                    AND NOT EXISTS (SELECT 1 FROM barrier b WHERE b.node <> $4
+                        AND b.conversation = mine.conversation AND b.seq < mine.seq)
+                    ORDER BY id LIMIT $2
+                ) o
                 JOIN message m ON m.conversation = o.conversation AND m.seq = o.seq
                 JOIN conversation c ON c.id = m.conversation
              ) m WHERE coalesce(m.before, 0) < $3 ORDER BY m.place"
         ))
         .await?;
     let after = to_sql(after.map_or(0, OutboxId::get));
-    let rows = client.query(&statement, &[&after, &to_sql(limit as u64), &MAX_OUTBOX_PART]).await?;
+    let rows =
+        client.query(&statement, &[&after, &to_sql(limit as u64), &MAX_OUTBOX_PART, &node]).await?;
     rows.iter()
         .map(|row| {
             let targets = unpack(row.try_get(10)?).ok_or_else(|| unreadable("damaged targets"))?;

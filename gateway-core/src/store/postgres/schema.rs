@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
     (2, "record", include_str!("migrations/0002_record.sql")),
     (search::MIGRATION, "search", include_str!("migrations/0003_search.sql")),
+    (4, "nodes", include_str!("migrations/0004_nodes.sql")),
 ];
 
 /// Applies what is missing, all or nothing, and gives the epoch of the history in the database
