@@ -10,10 +10,10 @@ use std::time::Duration;
 use axum::Router;
 use gateway_core::{
     AttemptLimiter, AuthenticatorChain, Clock, Directory, DirectoryError, Gateway, GatewayError,
-    JwtAuthenticator, JwtOptions, KnownUsers, MemoryDirectory, MemoryRegistry, MemoryStore, MessageId,
-    MessageStore, NameError, PasswordAuthenticator, PasswordError, PasswordHasher, PostgresOptions,
-    RateLimit, Registry,
-    RestApi, Secret, SqliteStore, StoreError, TokenKey, UserName, websocket,
+    JwtAuthenticator, JwtOptions, KnownUsers, MemoryDirectory, MemoryRegistry, MemoryStore,
+    MessageId, MessageStore, NameError, PasswordAuthenticator, PasswordError, PasswordHasher,
+    PostgresOptions, RateLimit, Registry, RestApi, Secret, SqliteStore, StoreError, TokenKey,
+    UserName, websocket,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
