@@ -67,8 +67,8 @@ pub use store::{
     Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidCursor, InvalidMessageId,
     InvalidSearch, MAX_KEY_OCTETS, MAX_PHRASES, MAX_QUERY_OCTETS, Marker, Marks, MemoryStore,
     MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Renewal, Search,
-    SearchCursor, SearchScope, SearchTerms, SharedOutbox, StoreError, StoredMessage, UnknownMessageKind,
-    Unpublished, UnreadRange,
+    SearchCursor, SearchScope, SearchTerms, SharedOutbox, StoreError, StoredMessage,
+    UnknownMessageKind, Unpublished, UnreadRange,
 };
 #[cfg(feature = "postgres")]
 pub use store::{PostgresOptions, PostgresStore};
