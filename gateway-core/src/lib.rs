@@ -11,6 +11,8 @@ mod error;
 mod feed;
 mod gateway;
 mod groups;
+#[cfg(feature = "webhooks")]
+mod http_client;
 mod hub;
 #[cfg(feature = "rest")]
 mod keys;
@@ -31,6 +33,8 @@ mod sessions;
 mod store;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+#[cfg(feature = "webhooks")]
+mod webhooks;
 
 pub use auth::{
     AttemptLimiter, AuthError, Authenticator, AuthenticatorChain, Credentials, KnownUsers,
@@ -49,6 +53,8 @@ pub use directory::{
 };
 pub use error::{GatewayError, RefusedError};
 pub use gateway::{Gateway, History};
+#[cfg(feature = "webhooks")]
+pub use http_client::{HttpAnswer, HttpClient, HttpError, InvalidUrl, OutgoingUrl, Reach};
 #[cfg(feature = "rest")]
 pub use keys::{ApiKey, ApiKeys, MAX_LABEL_CHARS, NewApiKey, Scope, UnknownScope};
 pub use names::{
@@ -74,3 +80,8 @@ pub use store::{
 pub use store::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteOptions, SqliteStore};
+#[cfg(feature = "webhooks")]
+pub use webhooks::{
+    EventKind, MAX_WEBHOOKS, NewWebhook, Webhook, WebhookError, WebhookOptions, WebhookStats,
+    Webhooks,
+};

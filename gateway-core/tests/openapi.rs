@@ -1,5 +1,5 @@
 //! The checked-in description of REST is the one that is served.
-#![cfg(feature = "rest")]
+#![cfg(feature = "webhooks")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;

@@ -90,6 +90,10 @@ pub(crate) struct Options {
     #[arg(long, env = "IM_REST_RATE", value_name = "CALLS", default_value_t = 50)]
     pub(crate) rest_rate: u32,
 
+    /// Let webhooks call loopback, private and link-local addresses
+    #[arg(long, env = "IM_WEBHOOKS_PRIVATE")]
+    pub(crate) webhooks_private: bool,
+
     /// Another origin whose pages may open the WebSocket, such as `https://chat.example`; repeatable
     #[arg(
         long = "allow-origin",

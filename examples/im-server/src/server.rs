@@ -10,10 +10,10 @@ use std::time::Duration;
 use axum::Router;
 use gateway_core::{
     AttemptLimiter, AuthenticatorChain, Clock, Directory, DirectoryError, Gateway, GatewayError,
-    JwtAuthenticator, JwtOptions, KnownUsers, MemoryDirectory, MemoryRegistry, MemoryStore,
-    MessageId, MessageStore, NameError, PasswordAuthenticator, PasswordError, PasswordHasher,
-    PostgresOptions, RateLimit, Registry, RestApi, Secret, SqliteStore, StoreError, TokenKey,
-    UserName, websocket,
+    HttpClient, JwtAuthenticator, JwtOptions, KnownUsers, MemoryDirectory, MemoryRegistry,
+    MemoryStore, MessageId, MessageStore, NameError, PasswordAuthenticator, PasswordError,
+    PasswordHasher, PostgresOptions, RateLimit, Reach, Registry, RestApi, Secret, SqliteStore,
+    StoreError, TokenKey, UserName, WebhookOptions, Webhooks, websocket,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
@@ -53,6 +53,8 @@ pub(crate) enum StartError {
     AdminName(NameError),
     #[error("--user: {0}")]
     Password(#[from] PasswordError),
+    #[error("cannot set up TLS: {0}")]
+    Client(io::Error),
     #[error("cannot make a user: {0}")]
     MakeUser(#[from] GatewayError),
     #[error("cannot wait for signals: {0}")]
@@ -78,7 +80,10 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
 
     let admins = options.admins.iter().map(|name| UserName::new(name));
     let admins: Vec<_> = admins.collect::<Result<_, _>>().map_err(StartError::AdminName)?;
-    let mut rest = RestApi::new(gateway.clone(), tokens).admins(admins);
+    let reach = if options.webhooks_private { Reach::Everywhere } else { Reach::Public };
+    let client = HttpClient::new(reach).map_err(StartError::Client)?;
+    let webhooks = Webhooks::start(gateway.clone(), WebhookOptions::new(client));
+    let mut rest = RestApi::new(gateway.clone(), tokens).admins(admins).webhooks(webhooks);
     if options.rest_rate > 0 {
         let caller = RateLimit::new(options.rest_rate.saturating_mul(10), options.rest_rate);
         let address =

@@ -14,6 +14,8 @@ mod search;
 #[cfg(test)]
 mod tests;
 mod users;
+#[cfg(feature = "webhooks")]
+mod webhooks;
 mod websocket;
 
 use std::collections::HashSet;
@@ -78,6 +80,8 @@ pub struct RestApi {
     admins: HashSet<UserName>,
     limits: Option<Arc<Limits>>,
     scopes: Scopes,
+    #[cfg(feature = "webhooks")]
+    webhooks: Option<crate::webhooks::Webhooks>,
 }
 
 impl RestApi {
@@ -96,6 +100,8 @@ impl RestApi {
             admins: HashSet::new(),
             limits: None,
             scopes: Scopes::default(),
+            #[cfg(feature = "webhooks")]
+            webhooks: None,
         }
     }
 
@@ -119,6 +125,13 @@ impl RestApi {
     /// are: of very many, some share a limit.
     pub fn rate_limits(mut self, caller: RateLimit, address: RateLimit) -> Self {
         self.limits = Some(Arc::new(Limits::new(caller, address)));
+        self
+    }
+
+    /// Lets those who may make webhooks. Default: there are none.
+    #[cfg(feature = "webhooks")]
+    pub fn webhooks(mut self, webhooks: crate::webhooks::Webhooks) -> Self {
+        self.webhooks = Some(webhooks);
         self
     }
 
@@ -163,7 +176,12 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(groups::show))
         .routes(routes!(groups::add_member, groups::remove_member))
         .routes(routes!(keys::list, keys::create))
-        .routes(routes!(keys::revoke))
-        .layer(DefaultBodyLimit::max(MAX_JSON));
+        .routes(routes!(keys::revoke));
+    #[cfg(feature = "webhooks")]
+    let others = others
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::show, webhooks::remove))
+        .routes(routes!(webhooks::redeliver));
+    let others = others.layer(DefaultBodyLimit::max(MAX_JSON));
     OpenApiRouter::with_openapi(openapi::base()).nest("/v1", messages.merge(others))
 }

@@ -33,6 +33,7 @@ const CONTENT_SECURITY_POLICY: &str =
         (name = "groups", description = "Who is in which group."),
         (name = "users", description = "Who there is, and who you are."),
         (name = "keys", description = "Services, and what they may."),
+        (name = "webhooks", description = "What happens, told to programs of others."),
     ),
     components(schemas(ProblemDocument))
 )]

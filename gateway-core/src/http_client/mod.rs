@@ -1,0 +1,7 @@
+//! Calls to programs of others: bounded in time and size, and not into the private network unless that is wanted.
+
+mod addresses;
+mod client;
+
+pub use addresses::Reach;
+pub use client::{HttpAnswer, HttpClient, HttpError, InvalidUrl, OutgoingUrl};
