@@ -9,6 +9,7 @@ use crate::authorizer::{Authorizer, MembersOnly};
 use crate::clock::Clock;
 use crate::directory::{Directory, MemoryDirectory};
 use crate::gateway::Gateway;
+use crate::presence::{MemoryPresence, PresenceStore};
 use crate::registry::{MemoryRegistry, Registry};
 use crate::store::{MemoryStore, MessageStore};
 
@@ -66,6 +67,7 @@ pub struct GatewayBuilder {
     registry: Option<Arc<dyn Registry>>,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    presence: Option<Arc<dyn PresenceStore>>,
     open: bool,
     clock: Clock,
     settings: Settings,
@@ -117,6 +119,13 @@ impl GatewayBuilder {
     /// Sets who may do what.
     pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
         self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// Sets where it is kept who is there. Default: in memory, which is right for a node that is alone; where several
+    /// nodes share a PostgreSQL database, that.
+    pub fn presence(mut self, presence: Arc<dyn PresenceStore>) -> Self {
+        self.presence = Some(presence);
         self
     }
 
@@ -192,6 +201,7 @@ impl GatewayBuilder {
             registry,
             authenticator,
             authorizer,
+            self.presence.unwrap_or_else(|| Arc::new(MemoryPresence::default())),
         ))
     }
 }

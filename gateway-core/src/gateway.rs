@@ -24,7 +24,7 @@ use crate::lock::lock;
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::outgoing::{self, Stamp};
 use crate::pipeline::Pipeline;
-use crate::presence::{Presence, PresenceTable};
+use crate::presence::{People, Presence, PresenceStore};
 use crate::registry::Registry;
 use crate::send::{SendKind, SendRequest, Sent};
 use crate::session::{self, declare_queue};
@@ -61,7 +61,7 @@ pub(crate) struct Inner {
     pub(crate) drops: Drops,
     pipeline: Mutex<Option<Pipeline>>,
     pipeline_task: Mutex<Option<JoinHandle<()>>>,
-    presence: PresenceTable,
+    people: People,
     pub(crate) sessions: SessionTable,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -93,6 +93,7 @@ impl Gateway {
         registry: Arc<dyn Registry>,
         authenticator: Arc<dyn Authenticator>,
         authorizer: Arc<dyn Authorizer>,
+        presence: Arc<dyn PresenceStore>,
     ) -> Self {
         let (pipeline, task) = Pipeline::start(
             Arc::clone(&store),
@@ -101,8 +102,10 @@ impl Gateway {
             settings.pipeline_bytes,
         );
         let drops = Drops::default();
+        let stop = CancellationToken::new();
         Self {
             inner: Arc::new(Inner {
+                people: People::start(presence, Arc::clone(&broker), clock.clone(), stop.clone()),
                 settings,
                 clock,
                 hub: Hub::new(Arc::clone(&broker), drops.clone()),
@@ -115,9 +118,8 @@ impl Gateway {
                 authorizer,
                 pipeline: Mutex::new(Some(pipeline)),
                 pipeline_task: Mutex::new(Some(task)),
-                presence: PresenceTable::default(),
                 sessions: SessionTable::default(),
-                stop: CancellationToken::new(),
+                stop,
                 tasks: TaskTracker::new(),
             }),
         }
@@ -209,10 +211,13 @@ impl Gateway {
         self.inner.members(conversation).await
     }
 
-    /// Whether a person is there.
-    #[must_use]
-    pub fn presence(&self, user: &UserName) -> Presence {
-        self.inner.presence.get(user)
+    /// Whether these people are there, on this node or another, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError::Store`] where the presence store cannot be read.
+    pub async fn presence(&self, users: &[UserName]) -> Result<Vec<Presence>, GatewayError> {
+        Ok(self.inner.people.presence(users).await?)
     }
 
     /// Who there is.
@@ -301,6 +306,7 @@ impl Gateway {
         inner.stop.cancel();
         inner.tasks.close();
         inner.tasks.wait().await;
+        inner.people.finish().await;
         drop(lock(&inner.pipeline).take());
         let task = lock(&inner.pipeline_task).take();
         if let Some(task) = task
@@ -468,35 +474,26 @@ impl Inner {
 
     /// Notes that a session of `user` began.
     pub(crate) fn enter(&self, user: &UserName) {
-        if self.presence.enter(user) {
-            self.say_presence(user, Presence::Online);
-        }
+        self.people.enter(user);
     }
 
     /// Notes that a session of `user` ended.
     pub(crate) fn leave(self: &Arc<Self>, user: &UserName) {
-        let Some(ticket) = self.presence.leave(user, self.clock.now_millis()) else { return };
+        let Some(ticket) = self.people.leave(user, self.clock.now_millis()) else { return };
         let inner = Arc::clone(self);
-        let user = user.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(PRESENCE_GRACE) => {}
                 () = inner.stop.cancelled() => {}
             }
-            if let Some(last_seen) = inner.presence.expire(ticket) {
-                inner.say_presence(&user, Presence::Offline { last_seen: Some(last_seen) });
-            }
+            inner.people.expire(ticket);
         });
     }
 
-    pub(crate) fn presence_message(&self, user: &UserName) -> Message {
-        outgoing::presence(user, self.presence.get(user), self.clock.now_millis())
-    }
-
-    fn say_presence(&self, user: &UserName, presence: Presence) {
-        let message = outgoing::presence(user, presence, self.clock.now_millis());
-        // Nobody waits for it: whoever subscribes later is told the state then.
-        drop(self.broker.publish(Publish::to_topic(address::presence(user), message)));
+    pub(crate) async fn presence_message(&self, user: &UserName) -> Result<Message, GatewayError> {
+        let presence = self.people.presence(std::slice::from_ref(user)).await?;
+        let presence = presence.first().copied().unwrap_or(Presence::offline(None));
+        Ok(outgoing::presence(user, presence, self.clock.now_millis()))
     }
 }
 

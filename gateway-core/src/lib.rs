@@ -61,7 +61,7 @@ pub use names::{
     ConversationId, ConversationKind, DeviceName, GroupName, MAX_NAME_CHARS, NameError, UserName,
 };
 pub use pipeline::SendReceipt;
-pub use presence::Presence;
+pub use presence::{MemoryPresence, Presence, PresenceStore};
 #[cfg(feature = "rest")]
 pub use rate::RateLimit;
 pub use registry::{MemoryRegistry, Record, RecordKind, Registry};

@@ -250,7 +250,7 @@ async fn presence_is_told_first_and_then_at_each_change() {
     assert_eq!(header(&presence.recv().await.unwrap(), "presence"), "offline");
     let bob = connect(&gateway, "bob").await;
     assert_eq!(header(&presence.recv().await.unwrap(), "presence"), "online");
-    assert_eq!(gateway.presence(&user("bob")), Presence::Online);
+    assert_eq!(gateway.presence(&[user("bob")]).await.unwrap(), [Presence::Online]);
     tokio::time::pause();
     bob.disconnect().await;
     let gone = presence.recv().await.unwrap();

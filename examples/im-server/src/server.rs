@@ -10,10 +10,11 @@ use std::time::Duration;
 use axum::Router;
 use gateway_core::{
     AttemptLimiter, AuthenticatorChain, Clock, Directory, DirectoryError, Gateway, GatewayError,
-    HttpClient, JwtAuthenticator, JwtOptions, KnownUsers, MemoryDirectory, MemoryRegistry,
-    MemoryStore, MessageId, MessageStore, NameError, PasswordAuthenticator, PasswordError,
-    PasswordHasher, PostgresOptions, RateLimit, Reach, Registry, RestApi, Secret, SqliteStore,
-    StoreError, TokenKey, UserName, WebhookOptions, Webhooks, websocket,
+    HttpClient, JwtAuthenticator, JwtOptions, KnownUsers, MemoryDirectory, MemoryPresence,
+    MemoryRegistry, MemoryStore, MessageId, MessageStore, NameError, PasswordAuthenticator,
+    PasswordError, PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach, Registry,
+    RestApi, Secret, SqliteStore, StoreError, TokenKey, UserName, WebhookOptions, Webhooks,
+    websocket,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
@@ -152,30 +153,31 @@ fn node_name(data: &Path) -> Result<String, StartError> {
     named.map_err(|source| StartError::NodeName { path, source })
 }
 
+/// All that is kept
+type Stores =
+    (Arc<dyn MessageStore>, Arc<dyn Directory>, Arc<dyn Registry>, Arc<dyn PresenceStore>);
+
 async fn assemble(
     options: &Options,
     data: &Path,
     hasher: &PasswordHasher,
     tokens: &JwtAuthenticator,
 ) -> Result<Gateway, StartError> {
-    let (store, directory, registry): (
-        Arc<dyn MessageStore>,
-        Arc<dyn Directory>,
-        Arc<dyn Registry>,
-    ) = match &options.store {
+    let (store, directory, registry, presence): Stores = match &options.store {
         StoreKind::Memory => (
             Arc::new(MemoryStore::new()),
             Arc::new(MemoryDirectory::new()),
             Arc::new(MemoryRegistry::new()),
+            Arc::new(MemoryPresence::default()),
         ),
         StoreKind::Sqlite => {
             let store = Arc::new(SqliteStore::open(data.join("store.db"))?);
-            (store.clone(), store.clone(), store)
+            (store.clone(), store.clone(), store, Arc::new(MemoryPresence::default()))
         }
         StoreKind::Postgres(url) => {
             let postgres = PostgresOptions::new(url).with_node(node_name(data)?);
             let store = Arc::new(postgres.open().await?);
-            (store.clone(), store.clone(), store)
+            (store.clone(), store.clone(), store.clone(), store)
         }
     };
     let broker = options.broker.open(data).await?;
@@ -193,6 +195,7 @@ async fn assemble(
         .store(store)
         .directory(directory)
         .registry(registry)
+        .presence(presence)
         .authenticator(Arc::new(authenticator))
         .open(options.open)
         .server_name(concat!("im-server/", env!("CARGO_PKG_VERSION")))

@@ -12,7 +12,6 @@ use super::messages::Message;
 use super::problem::Problem;
 use crate::gateway::Gateway;
 use crate::names::{ConversationId, ConversationKind, UserName};
-use crate::presence::Presence;
 use crate::store::{ConversationSummary, Page};
 
 /// How many conversations a list has at most.
@@ -87,17 +86,18 @@ async fn overview(
             ("direct", format!("/user/{peer}"), peer.to_string())
         }
     };
-    let members = gateway
-        .members(user, id)
-        .await?
+    let members = gateway.members(user, id).await?;
+    let users: Vec<UserName> = members.iter().map(|member| member.user.clone()).collect();
+    let members = members
         .into_iter()
-        .map(|member| {
+        .zip(gateway.presence(&users).await?)
+        .map(|(member, presence)| {
             let marks = summary.markers.iter().find(|marks| marks.user == member.user);
             Standing {
                 role: member.role.as_str(),
                 read: marks.map_or(0, |marks| marks.read),
                 delivered: marks.map_or(0, |marks| marks.delivered),
-                online: gateway.presence(&member.user) == Presence::Online,
+                online: presence.is_online(),
                 user: member.user,
             }
         })

@@ -80,7 +80,7 @@ pub(super) async fn open(
         }
         Destination::Presence(other) => {
             let (place, reader) = live(inner, &address::presence(other)).await?;
-            let now = Arc::new(Outgoing::new(inner.presence_message(other)));
+            let now = Arc::new(Outgoing::new(inner.presence_message(other).await?));
             let first = stream::iter([Input::Live(FeedItem::Messages([now].into()))]);
             Ok(Opened::live(first.chain(feed(place, reader)), Kind::Live))
         }

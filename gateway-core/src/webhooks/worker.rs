@@ -226,10 +226,17 @@ impl Worker {
                 Err(_) => return Vec::new(),
             }
         };
-        let is_away = |user: &UserName| {
-            user.as_str() != data.from() && self.gateway.presence(user) != Presence::Online
+        let presence = loop {
+            match self.gateway.presence(&people).await {
+                Ok(presence) => break presence,
+                Err(error) if error.is_retryable() => tokio::time::sleep(PAUSE).await,
+                Err(_) => return Vec::new(),
+            }
         };
-        people.iter().filter(|user| is_away(user)).map(ToString::to_string).collect()
+        let away = |(user, presence): &(&UserName, Presence)| {
+            user.as_str() != data.from() && !presence.is_online()
+        };
+        people.iter().zip(presence).filter(away).map(|(user, _)| user.to_string()).collect()
     }
 
     /// Whether the receiver took it, within the attempts that there are.
