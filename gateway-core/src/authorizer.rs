@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::destination::Destination;
-use crate::directory::Directory;
+use crate::directory::{Contact, Directory};
 use crate::error::RefusedError;
 use crate::names::{ConversationId, UserName};
 use crate::store::MessageStore;
@@ -60,7 +60,7 @@ pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
 /// - a direct message may go to any existing user, and both may read the conversation;
 /// - a group is for its members;
 /// - an inbox is its owner's;
-/// - presence is for the user, and for those who share a conversation with the user;
+/// - presence is for the user, and for those who share a conversation with the user and are not blocked;
 /// - the user's own user destinations may be subscribed;
 /// - `/queue`, `/topic` and sending to another's user destination are refused, unless
 ///   [`open`](Self::open) was called.
@@ -135,7 +135,10 @@ impl Authorizer for MembersOnly {
                 Err(RefusedError::Denied("presence takes no SEND"))
             }
             Destination::Presence(other) => {
-                if user == other || self.share_conversation(user, other).await? {
+                if user == other
+                    || self.share_conversation(user, other).await?
+                        && self.directory.contact(user, other).await? != Contact::Blocked
+                {
                     Ok(())
                 } else {
                     Err(RefusedError::Denied("no such user, or you share no conversation"))

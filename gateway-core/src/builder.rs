@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use mq_bridge::{Broker, BrokerError, Capability, Memory, Overflow};
 use stomp_codec::server;
@@ -31,6 +32,10 @@ pub struct Settings {
     pub overflow: Overflow,
     /// Octets of messages that may wait to be stored, in all sessions together.
     pub pipeline_bytes: usize,
+    /// How long authors may recall what they said.
+    pub recall_limit: Duration,
+    /// Whether everyone in a conversation may see what edited messages said at first.
+    pub originals: bool,
 }
 
 /// Puts a gateway together, from parts or from defaults.
@@ -81,6 +86,8 @@ impl Default for Settings {
             server: concat!("im-gateway/", env!("CARGO_PKG_VERSION")).to_owned(),
             overflow: Overflow::DropOldest,
             pipeline_bytes: 64 * 1024 * 1024,
+            recall_limit: Duration::from_secs(2 * 60),
+            originals: true,
         }
     }
 }
@@ -165,6 +172,20 @@ impl GatewayBuilder {
     /// senders wait, and then are told to try again. Default: 64 MiB.
     pub const fn pipeline_bytes(mut self, octets: usize) -> Self {
         self.settings.pipeline_bytes = octets;
+        self
+    }
+
+    /// Sets how long authors may recall what they said; owners and admins of a group may always.
+    /// Default: 2 minutes.
+    pub const fn recall_limit(mut self, limit: Duration) -> Self {
+        self.settings.recall_limit = limit;
+        self
+    }
+
+    /// Sets whether everyone in a conversation may see what edited messages said at first, or only
+    /// their authors. Default: everyone, as it was delivered to everyone.
+    pub const fn originals(mut self, everyone: bool) -> Self {
+        self.settings.originals = everyone;
         self
     }
 

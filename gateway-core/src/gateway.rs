@@ -15,10 +15,12 @@ use crate::address;
 use crate::auth::{AuthError, Authenticator, Credentials, PasswordHash, Principal};
 use crate::authorizer::{Action, Authorizer};
 use crate::builder::{GatewayBuilder, Settings};
+use crate::changes::change_of;
 use crate::clock::Clock;
 use crate::destination::Destination;
-use crate::directory::{Directory, Member};
-use crate::error::GatewayError;
+use crate::directory::{Contact, Directory, DirectoryError, HistoryFrom, Member, Role};
+use crate::error::{GatewayError, RefusedError};
+use crate::groups::GroupLocks;
 use crate::hub::{Drops, Hub};
 use crate::lock::lock;
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
@@ -63,6 +65,7 @@ pub(crate) struct Inner {
     pipeline_task: Mutex<Option<JoinHandle<()>>>,
     people: People,
     pub(crate) sessions: SessionTable,
+    pub(crate) groups: GroupLocks,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -75,6 +78,15 @@ pub struct History {
     pub messages: Vec<StoredMessage>,
     /// From where to where the store has the conversation.
     pub position: Position,
+}
+
+/// Who gets a message.
+struct Audience {
+    people: Vec<UserName>,
+    /// What its sender is in the group.
+    role: Option<Role>,
+    /// Why its sender may not speak here now.
+    refused: Option<&'static str>,
 }
 
 impl Gateway {
@@ -96,6 +108,7 @@ impl Gateway {
         presence: Arc<dyn PresenceStore>,
     ) -> Self {
         let (pipeline, task) = Pipeline::start(
+            clock.clone(),
             Arc::clone(&store),
             Arc::clone(&directory),
             Arc::clone(&broker),
@@ -119,6 +132,7 @@ impl Gateway {
                 pipeline: Mutex::new(Some(pipeline)),
                 pipeline_task: Mutex::new(Some(task)),
                 sessions: SessionTable::default(),
+                groups: GroupLocks::default(),
                 stop,
                 tasks: TaskTracker::new(),
             }),
@@ -177,8 +191,12 @@ impl Gateway {
     ) -> Result<History, GatewayError> {
         let destination = conversation_destination(user, conversation)?;
         self.inner.authorize(user, Action::Read, &destination).await?;
-        let position = self.inner.store.position(conversation).await?;
-        let messages = self.inner.store.history(conversation, page).await?;
+        let floor = self.inner.visible_after(user, conversation).await?;
+        let mut position = self.inner.store.position(conversation).await?;
+        position.first_seq = position.first_seq.max(floor + 1);
+        let page = Page { after: page.after.map(|after| after.max(floor)), ..page };
+        let mut messages = self.inner.read(conversation, page).await?;
+        messages.retain(|message| message.seq > floor);
         Ok(History { messages, position })
     }
 
@@ -193,7 +211,12 @@ impl Gateway {
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, GatewayError> {
         let groups = self.inner.directory.groups_of(user).await?;
-        Ok(self.inner.store.conversations(user, &groups, limit).await?)
+        let mut list = self.inner.store.conversations(user, &groups, limit).await?;
+        let now = self.inner.clock.now_millis();
+        list.iter_mut()
+            .filter_map(|line| line.last_message.as_mut())
+            .for_each(|last| last.fade(now));
+        Ok(list)
     }
 
     /// The members of a conversation with their roles; in a direct conversation both are members.
@@ -328,6 +351,38 @@ impl Inner {
         Ok(self.authorizer.authorize(user, action, destination).await?)
     }
 
+    /// The last `seq` that `user`, who may read the conversation, does not see.
+    pub(crate) async fn visible_after(
+        &self,
+        user: &UserName,
+        conversation: &ConversationId,
+    ) -> Result<u64, GatewayError> {
+        let ConversationKind::Group(group) = conversation.kind() else { return Ok(0) };
+        let since = self.directory.member(&group, user).await?.map_or(0, |member| member.since);
+        if since == 0 {
+            return Ok(0);
+        }
+        let settings = self.directory.settings(&group).await?.unwrap_or_default();
+        Ok(if settings.history == HistoryFrom::Joining { since } else { 0 })
+    }
+
+    /// Waits until everything that was handed in is stored.
+    pub(crate) async fn settled(&self) -> Result<(), GatewayError> {
+        self.pipeline()?.settled().await
+    }
+
+    /// Messages of a conversation, those that have expired without their content.
+    pub(crate) async fn read(
+        &self,
+        conversation: &ConversationId,
+        page: Page,
+    ) -> Result<Vec<StoredMessage>, GatewayError> {
+        let mut messages = self.store.history(conversation, page).await?;
+        let now = self.clock.now_millis();
+        messages.iter_mut().for_each(|message| message.fade(now));
+        Ok(messages)
+    }
+
     fn pipeline(&self) -> Result<Pipeline, GatewayError> {
         lock(&self.pipeline).clone().ok_or(GatewayError::Overloaded)
     }
@@ -358,9 +413,63 @@ impl Inner {
         conversation: ConversationId,
         request: SendRequest,
     ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
-        let people = self.directory.participants(&conversation).await?;
-        let message = new_message(conversation, request, &people);
+        let _sending = match &request.destination {
+            Destination::Group(group) => self.groups.sending(group).await,
+            _ => None,
+        };
+        let audience = self.audience(&conversation, &request.from).await?;
+        if let Some(refused) = audience.refused {
+            return Err(RefusedError::Denied(refused).into());
+        }
+        let change = match request.kind {
+            SendKind::Stored(kind) => {
+                let (limit, now) = (self.settings.recall_limit, self.clock.now_millis());
+                change_of(kind, &request, audience.role, limit, now)?
+            }
+            _ => None,
+        };
+        let mut message = new_message(conversation, request, &audience.people);
+        message.change = change;
         self.submit_new(message).await
+    }
+
+    /// Who gets a message of `from`.
+    async fn audience(
+        &self,
+        conversation: &ConversationId,
+        from: &UserName,
+    ) -> Result<Audience, GatewayError> {
+        let ConversationKind::Group(group) = conversation.kind() else {
+            return self.direct_audience(conversation, from).await;
+        };
+        let members = self.directory.members(&group).await?;
+        let members = members.ok_or(DirectoryError::NoSuchGroup(group))?;
+        let sender = members.iter().find(|member| member.user == *from);
+        let role = sender.map(|member| member.role);
+        let muted_until = sender.and_then(|member| member.muted_until);
+        let muted = muted_until.is_some_and(|until| until > self.clock.now_millis());
+        let refused = muted.then_some("you are muted in this group");
+        let people = members.into_iter().map(|member| member.user).collect();
+        Ok(Audience { people, role, refused })
+    }
+
+    async fn direct_audience(
+        &self,
+        conversation: &ConversationId,
+        from: &UserName,
+    ) -> Result<Audience, GatewayError> {
+        let peer = conversation.peer_of(from).unwrap_or_else(|| from.clone());
+        let refused = match self.directory.contact(from, &peer).await? {
+            Contact::Open => None,
+            Contact::Blocks => Some("you have blocked this person"),
+            Contact::Blocked => Some("this person takes no messages from you"),
+        };
+        let mut people = vec![from.clone()];
+        // Who does not talk to the other keeps the own devices in step all the same.
+        if refused.is_none() && peer != *from {
+            people.push(peer);
+        }
+        Ok(Audience { people, role: None, refused })
     }
 
     /// Stores and distributes a message whose targets are known.
@@ -388,6 +497,10 @@ impl Inner {
             SendKind::Read(up_to) => ("read", Some(up_to), Some(Marker::Read)),
             _ => ("typing", None, None),
         };
+        let audience = self.audience(&conversation, &request.from).await?;
+        if marker.is_none() && audience.refused.is_some() {
+            return Ok(futures::future::ready(Ok(Sent::Published)).boxed());
+        }
         let mut up_to = up_to;
         if let (Some(seq), Some(marker)) = (up_to, marker) {
             let marks = self.store.mark(&conversation, &request.from, marker, seq).await?;
@@ -396,7 +509,6 @@ impl Inner {
             }
             up_to = Some(if marker == Marker::Read { marks.read } else { marks.delivered });
         }
-        let people = self.directory.participants(&conversation).await?;
         let stamp = Stamp {
             destination: &request.destination.to_string(),
             message_id: MessageId::generate(),
@@ -404,7 +516,8 @@ impl Inner {
             timestamp: self.clock.now_millis(),
         };
         let message = outgoing::signal(&stamp, &conversation, kind, up_to, request.device.as_ref());
-        let targets = people.iter().map(|user| Target::topic(address::live(user))).collect();
+        let targets = audience.people.iter();
+        let targets = targets.map(|user| Target::topic(address::live(user))).collect();
         Ok(self.publish(targets, message).boxed())
     }
 
@@ -442,10 +555,7 @@ impl Inner {
             return Ok(self.directory.members(&group).await?.unwrap_or_default());
         }
         let people = self.directory.participants(conversation).await?;
-        Ok(people
-            .into_iter()
-            .map(|user| Member::new(user, crate::directory::Role::Member))
-            .collect())
+        Ok(people.into_iter().map(|user| Member::new(user, Role::Member)).collect())
     }
 
     /// Makes the inbox of a device unless it exists.
@@ -559,13 +669,9 @@ pub(crate) fn conversation_destination(
 ) -> Result<Destination, GatewayError> {
     match conversation.kind() {
         ConversationKind::Group(group) => Ok(Destination::Group(group)),
-        ConversationKind::Direct(..) => conversation.peer_of(user).map(Destination::User).ok_or(
-            GatewayError::Refused(crate::error::RefusedError::Denied("no such conversation")),
-        ),
+        ConversationKind::Direct(..) => conversation
+            .peer_of(user)
+            .map(Destination::User)
+            .ok_or(GatewayError::Refused(RefusedError::Denied("no such conversation"))),
     }
-}
-
-/// A body that says who did what to whom in a group.
-pub(crate) fn member_body(action: &str, user: &UserName) -> Bytes {
-    serde_json::json!({ "action": action, "user": user.as_str() }).to_string().into()
 }

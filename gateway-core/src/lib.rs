@@ -4,6 +4,7 @@ mod address;
 mod auth;
 mod authorizer;
 mod builder;
+mod changes;
 mod clock;
 mod destination;
 mod directory;
@@ -19,6 +20,7 @@ mod keys;
 mod lock;
 mod names;
 mod outgoing;
+mod people;
 mod pipeline;
 mod presence;
 #[cfg(feature = "rest")]
@@ -48,7 +50,8 @@ pub use builder::{GatewayBuilder, Settings};
 pub use clock::Clock;
 pub use destination::{Destination, DestinationError, MAX_DESTINATION, UserDestination};
 pub use directory::{
-    Device, Directory, DirectoryError, MAX_DEVICES, Member, MemoryDirectory, Registration, Role,
+    Contact, Device, Directory, DirectoryError, GroupSettings, HistoryFrom, MAX_BLOCKED,
+    MAX_DEVICES, MAX_TITLE_OCTETS, Member, MemoryDirectory, Registration, Role, UnknownHistoryFrom,
     UnknownRole,
 };
 pub use error::{GatewayError, RefusedError};
@@ -70,11 +73,12 @@ pub use rest::{RestApi, websocket};
 pub use search::Found;
 pub use send::{SendKind, SendRequest, Sent};
 pub use store::{
-    Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidCursor, InvalidMessageId,
-    InvalidSearch, MAX_KEY_OCTETS, MAX_PHRASES, MAX_QUERY_OCTETS, Marker, Marks, MemoryStore,
-    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Renewal, Search,
-    SearchCursor, SearchScope, SearchTerms, SharedOutbox, StoreError, StoredMessage,
-    UnknownMessageKind, Unpublished, UnreadRange,
+    Appended, Change, ChangeError, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidCursor,
+    InvalidMessageId, InvalidSearch, MAX_KEY_OCTETS, MAX_PHRASES, MAX_QUERY_OCTETS,
+    MAX_REACTION_OCTETS, MAX_REACTIONS, Marker, Marks, MemoryStore, MessageId, MessageKind,
+    MessageStore, NewMessage, OutboxId, Page, Position, Reaction, Renewal, Search, SearchCursor,
+    SearchScope, SearchTerms, SharedOutbox, StoreError, StoredMessage, UnknownMessageKind,
+    Unpublished, UnreadRange,
 };
 #[cfg(feature = "postgres")]
 pub use store::{PostgresOptions, PostgresStore};

@@ -21,7 +21,7 @@ const SENDER_DEVICE: &str = "im.device";
 
 /// Headers of a SEND that belong to the SEND and not to its message (SND-12), or that only the
 /// server says (SND-11).
-const NOT_RELAYED: [&str; 23] = [
+const NOT_RELAYED: [&str; 25] = [
     "destination",
     "receipt",
     "transaction",
@@ -45,6 +45,8 @@ const NOT_RELAYED: [&str; 23] = [
     "presence",
     "last-seen",
     "device",
+    "edited",
+    "recalled",
 ];
 
 /// What the gateway says of a message; a sender cannot.
@@ -128,6 +130,12 @@ pub(crate) fn from_stored(stored: &StoredMessage) -> Message {
     for (name, value) in &stored.headers {
         all.push(name, value);
     }
+    if let Some(edited) = stored.edited {
+        all.push("edited", decimal(edited, &mut [0; 20]));
+    }
+    if let Some(recalled) = stored.recalled {
+        all.push("recalled", decimal(recalled, &mut [0; 20]));
+    }
     if let Some(device) = &stored.device {
         all.push(SENDER_DEVICE, device.as_str());
     }
@@ -183,6 +191,27 @@ pub(crate) fn presence(user: &UserName, presence: Presence, now: u64) -> Message
         }
     }
     Message::new(Bytes::new()).with_headers(all.build()).with_persistent(false)
+}
+
+/// To whom presence is no longer told.
+const HIDDEN_FROM: &str = "im.hidden-from";
+
+/// The last word about the presence of `user` to `other`, who was blocked.
+pub(crate) fn hidden_from(user: &UserName, other: &UserName, now: u64) -> Message {
+    let message = presence(user, Presence::Offline { last_seen: None }, now);
+    let mut all = Headers::builder();
+    for (name, value) in &message.headers {
+        if let Ok(value) = std::str::from_utf8(value) {
+            all.push(name, value);
+        }
+    }
+    all.push(HIDDEN_FROM, other.as_str());
+    message.with_headers(all.build())
+}
+
+/// Whom the message tells that he is told no more.
+pub(crate) fn is_hidden_from(message: &Message) -> Option<&str> {
+    message.headers.get_str(HIDDEN_FROM)
 }
 
 /// Where the sender sent it, as he wrote it.

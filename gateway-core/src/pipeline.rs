@@ -32,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::GatewayError;
 use crate::names::{ConversationId, DeviceName, UserName};
@@ -91,12 +92,14 @@ type Answer = oneshot::Sender<Result<SendReceipt, GatewayError>>;
 enum Job {
     Send { message: NewMessage, answer: Answer, deadline: Instant, _budget: OwnedSemaphorePermit },
     Seed { user: UserName, device: DeviceName, answer: oneshot::Sender<Result<(), GatewayError>> },
+    Settle { answer: oneshot::Sender<()> },
 }
 
 impl Pipeline {
     /// Starts the pipeline's task. It first publishes what an earlier process left in the outbox.
     /// It ends when the last entrance is dropped and all that came in is done.
     pub(crate) fn start(
+        clock: Clock,
         store: Arc<dyn MessageStore>,
         directory: Arc<dyn Directory>,
         broker: Arc<dyn Broker>,
@@ -105,6 +108,7 @@ impl Pipeline {
         let (jobs, waiting) = mpsc::channel(BATCH);
         let budget_size = budget.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         let worker = Worker {
+            clock,
             store,
             directory,
             broker,
@@ -154,6 +158,13 @@ impl Pipeline {
         })
     }
 
+    /// Waits until everything that was handed in before is stored, or was refused.
+    pub(crate) async fn settled(&self) -> Result<(), GatewayError> {
+        let (answer, done) = oneshot::channel();
+        self.jobs.send(Job::Settle { answer }).await.map_err(|_| GatewayError::Overloaded)?;
+        done.await.map_err(|_| GatewayError::Overloaded)
+    }
+
     /// Makes the inbox of a new device and fills it with what its user has not read. It is done
     /// between two messages, so that the device gets each message once and in order.
     pub(crate) async fn seed(
@@ -174,6 +185,7 @@ fn cost(message: &NewMessage) -> usize {
 }
 
 struct Worker {
+    clock: Clock,
     store: Arc<dyn MessageStore>,
     directory: Arc<dyn Directory>,
     broker: Arc<dyn Broker>,
@@ -251,6 +263,10 @@ impl Worker {
                 // went away before that is another matter; what it has sent counts.
                 Job::Send { deadline, .. } if deadline <= Instant::now() => {}
                 Job::Send { message, answer, .. } => batch.push((message, answer)),
+                Job::Settle { answer } => {
+                    self.send(std::mem::take(&mut batch)).await;
+                    let _ = answer.send(());
+                }
                 Job::Seed { user, device, answer } => {
                     self.send(std::mem::take(&mut batch)).await;
                     self.drain().await;

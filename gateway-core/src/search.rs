@@ -35,21 +35,36 @@ impl Gateway {
         let search = match conversation {
             Some(conversation) => {
                 self.authorize_reading(user, conversation).await?;
-                search.with_scopes([SearchScope::new(conversation.clone())])
+                search.with_scopes([self.scope(user, conversation.clone()).await?])
             }
             None => {
                 let groups = self.inner.directory.groups_of(user).await?;
-                let groups = groups.iter().map(ConversationId::group).map(SearchScope::new);
-                search.with_direct_of(user.clone()).with_scopes(groups)
+                let mut scopes = Vec::with_capacity(groups.len());
+                for group in &groups {
+                    scopes.push(self.scope(user, ConversationId::group(group)).await?);
+                }
+                search.with_direct_of(user.clone()).with_scopes(scopes)
             }
         };
         let all = conversation.is_none();
         let mut messages = self.inner.store.search(search).await?;
         let next = messages.last().map(SearchCursor::of);
+        let now = self.inner.clock.now_millis();
+        messages.retain(|message| message.expires().is_none_or(|expires| expires > now));
         if all {
             self.keep_readable(user, &mut messages).await?;
         }
         Ok(Found { messages, next })
+    }
+
+    /// What `user`, who may read the conversation, sees of it.
+    async fn scope(
+        &self,
+        user: &UserName,
+        conversation: ConversationId,
+    ) -> Result<SearchScope, GatewayError> {
+        let floor = self.inner.visible_after(user, &conversation).await?;
+        Ok(SearchScope::new(conversation).with_after_seq(floor))
     }
 
     /// Takes out what the authorizer does not let the user read (P8), though he is a part of it.

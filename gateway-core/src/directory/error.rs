@@ -1,7 +1,7 @@
 use crate::names::{DeviceName, GroupName, UserName};
 use crate::store::StoreError;
 
-use super::MAX_DEVICES;
+use super::{MAX_BLOCKED, MAX_DEVICES};
 
 /// Why the directory did not do what it was asked to
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,9 @@ pub enum DirectoryError {
     /// The user has as many devices as a user may have
     #[error("a user has at most {MAX_DEVICES} devices")]
     TooManyDevices,
+    /// The user has blocked as many as a user may block
+    #[error("a user blocks at most {MAX_BLOCKED} people")]
+    TooManyBlocked,
     /// The directory's store failed
     #[error(transparent)]
     Store(#[from] StoreError),

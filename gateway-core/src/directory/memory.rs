@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::{
-    Device, Directory, DirectoryError, MAX_DEVICES, Member, Registration, Role, successor,
+    Contact, Device, Directory, DirectoryError, GroupSettings, MAX_BLOCKED, MAX_DEVICES, Member,
+    Registration, Role, successor,
 };
 use crate::auth::PasswordHash;
 use crate::clock::Clock;
@@ -48,7 +49,15 @@ impl fmt::Debug for MemoryDirectory {
 #[derive(Default)]
 struct State {
     users: BTreeMap<UserName, User>,
-    groups: BTreeMap<GroupName, Vec<Member>>,
+    groups: BTreeMap<GroupName, Group>,
+    /// Who has blocked whom
+    blocks: BTreeSet<(UserName, UserName)>,
+}
+
+#[derive(Default)]
+struct Group {
+    settings: GroupSettings,
+    members: Vec<Member>,
 }
 
 #[derive(Default)]
@@ -63,8 +72,13 @@ impl State {
         self.users.get_mut(user).ok_or_else(|| DirectoryError::NoSuchUser(user.clone()))
     }
 
-    fn group(&mut self, group: &GroupName) -> Result<&mut Vec<Member>, DirectoryError> {
+    fn group(&mut self, group: &GroupName) -> Result<&mut Group, DirectoryError> {
         self.groups.get_mut(group).ok_or_else(|| DirectoryError::NoSuchGroup(group.clone()))
+    }
+
+    fn member(&mut self, group: &GroupName, user: &UserName) -> Option<&mut Member> {
+        let group = self.groups.get_mut(group)?;
+        group.members.iter_mut().find(|member| member.user == *user)
     }
 }
 
@@ -130,22 +144,20 @@ impl Directory for MemoryDirectory {
         for member in &all {
             state.user(&member.user)?.groups.insert(group.clone());
         }
-        state.groups.insert(group.clone(), all);
+        state.groups.insert(group.clone(), Group { members: all, ..Group::default() });
         Ok(())
     }
 
     async fn members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, DirectoryError> {
-        Ok(self.state().groups.get(group).cloned())
+        Ok(self.state().groups.get(group).map(|group| group.members.clone()))
     }
 
-    async fn role(
+    async fn member(
         &self,
         group: &GroupName,
         user: &UserName,
-    ) -> Result<Option<Role>, DirectoryError> {
-        let state = self.state();
-        let member = state.groups.get(group).and_then(|all| all.iter().find(|m| m.user == *user));
-        Ok(member.map(|member| member.role))
+    ) -> Result<Option<Member>, DirectoryError> {
+        Ok(self.state().member(group, user).cloned())
     }
 
     async fn add_member(
@@ -153,14 +165,89 @@ impl Directory for MemoryDirectory {
         group: &GroupName,
         user: &UserName,
         role: Role,
+        since: u64,
     ) -> Result<bool, DirectoryError> {
         let mut state = self.state();
         state.group(group)?;
         if !state.user(user)?.groups.insert(group.clone()) {
             return Ok(false);
         }
-        state.group(group)?.push(Member::new(user.clone(), role));
+        let member = Member::new(user.clone(), role).with_since(since);
+        state.group(group)?.members.push(member);
         Ok(true)
+    }
+
+    async fn mute(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+        until: Option<u64>,
+    ) -> Result<bool, DirectoryError> {
+        let mut state = self.state();
+        let Some(member) = state.member(group, user) else { return Ok(false) };
+        member.muted_until = until;
+        Ok(true)
+    }
+
+    async fn settings(&self, group: &GroupName) -> Result<Option<GroupSettings>, DirectoryError> {
+        Ok(self.state().groups.get(group).map(|group| group.settings.clone()))
+    }
+
+    async fn set_settings(
+        &self,
+        group: &GroupName,
+        settings: &GroupSettings,
+    ) -> Result<(), DirectoryError> {
+        self.state().group(group)?.settings = settings.clone();
+        Ok(())
+    }
+
+    async fn block(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        let mut state = self.state();
+        for person in [user, other] {
+            state.user(person)?;
+        }
+        let block = (user.clone(), other.clone());
+        if state.blocks.contains(&block) {
+            return Ok(false);
+        }
+        if state.blocks.iter().filter(|(by, _)| by == user).count() >= MAX_BLOCKED {
+            return Err(DirectoryError::TooManyBlocked);
+        }
+        Ok(state.blocks.insert(block))
+    }
+
+    async fn unblock(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        Ok(self.state().blocks.remove(&(user.clone(), other.clone())))
+    }
+
+    async fn blocked(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError> {
+        let state = self.state();
+        let blocks = state.blocks.iter().filter(|(by, _)| by == user);
+        Ok(blocks.map(|(_, other)| other.clone()).collect())
+    }
+
+    async fn blockers(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError> {
+        let state = self.state();
+        let blocks = state.blocks.iter().filter(|(_, other)| other == user);
+        Ok(blocks.map(|(by, _)| by.clone()).collect())
+    }
+
+    async fn contact(&self, user: &UserName, other: &UserName) -> Result<Contact, DirectoryError> {
+        let mut state = self.state();
+        for person in [user, other] {
+            state.user(person)?;
+        }
+        if state.blocks.is_empty() {
+            return Ok(Contact::Open);
+        }
+        let blocks =
+            |by: &UserName, whom: &UserName| state.blocks.contains(&(by.clone(), whom.clone()));
+        Ok(match (blocks(other, user), blocks(user, other)) {
+            (true, _) => Contact::Blocked,
+            (false, true) => Contact::Blocks,
+            (false, false) => Contact::Open,
+        })
     }
 
     async fn remove_member(
@@ -169,7 +256,7 @@ impl Directory for MemoryDirectory {
         user: &UserName,
     ) -> Result<bool, DirectoryError> {
         let mut state = self.state();
-        let members = state.group(group)?;
+        let members = &mut state.group(group)?.members;
         let before = members.len();
         members.retain(|member| member.user != *user);
         if members.len() == before {
@@ -191,7 +278,7 @@ impl Directory for MemoryDirectory {
         role: Role,
     ) -> Result<bool, DirectoryError> {
         let mut state = self.state();
-        let members = state.group(group)?;
+        let members = &mut state.group(group)?.members;
         let others = members.iter().filter(|member| member.user != *user);
         let other_owner = others.map(|member| member.role).any(|role| role == Role::Owner);
         let Some(member) = members.iter_mut().find(|member| member.user == *user) else {
@@ -251,6 +338,20 @@ impl Directory for MemoryDirectory {
         let before = record.devices.len();
         record.devices.retain(|known| known.name != *device);
         Ok(record.devices.len() < before)
+    }
+
+    async fn label_device(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+        label: &str,
+    ) -> Result<bool, DirectoryError> {
+        let mut state = self.state();
+        let devices = state.users.get_mut(user).map(|record| &mut record.devices);
+        let known = devices.into_iter().flatten().find(|known| known.name == *device);
+        let Some(known) = known else { return Ok(false) };
+        label.clone_into(&mut known.label);
+        Ok(true)
     }
 
     async fn devices(&self, user: &UserName) -> Result<Vec<Device>, DirectoryError> {

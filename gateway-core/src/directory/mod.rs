@@ -1,6 +1,7 @@
 //! Who there is: users, groups, members, devices.
 
 mod error;
+mod group;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -8,7 +9,6 @@ mod postgres;
 mod sqlite;
 
 use std::fmt::Debug;
-use std::str::FromStr;
 
 use async_trait::async_trait;
 
@@ -16,6 +16,10 @@ use crate::auth::PasswordHash;
 use crate::names::{ConversationId, ConversationKind, DeviceName, GroupName, UserName};
 
 pub use error::DirectoryError;
+pub use group::{
+    Contact, GroupSettings, HistoryFrom, MAX_BLOCKED, MAX_TITLE_OCTETS, Member, Role,
+    UnknownHistoryFrom, UnknownRole,
+};
 pub use memory::MemoryDirectory;
 
 /// Who there is: users, groups, members, devices
@@ -94,6 +98,17 @@ pub trait Directory: Debug + Send + Sync + 'static {
     /// [`DirectoryError::Store`].
     async fn members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, DirectoryError>;
 
+    /// One member of a group; `None` if he is none or there is no such group
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Store`].
+    async fn member(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+    ) -> Result<Option<Member>, DirectoryError>;
+
     /// What `user` is in `group`; `None` if he is no member or there is no such group
     ///
     /// # Errors
@@ -103,9 +118,13 @@ pub trait Directory: Debug + Send + Sync + 'static {
         &self,
         group: &GroupName,
         user: &UserName,
-    ) -> Result<Option<Role>, DirectoryError>;
+    ) -> Result<Option<Role>, DirectoryError> {
+        Ok(self.member(group, user).await?.map(|member| member.role))
+    }
 
-    /// Adds a member; `false` if he was one already, and then he keeps the role he has
+    /// Adds a member, who may speak; `false` if he was one already, and then he stays what he is
+    ///
+    /// `since` is the last `seq` of the group's conversation before he joined.
     ///
     /// # Errors
     ///
@@ -115,7 +134,74 @@ pub trait Directory: Debug + Send + Sync + 'static {
         group: &GroupName,
         user: &UserName,
         role: Role,
+        since: u64,
     ) -> Result<bool, DirectoryError>;
+
+    /// Takes a member's right to speak until a time in milliseconds since 1970, or gives it back; `false` if he is no
+    /// member
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Store`].
+    async fn mute(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+        until: Option<u64>,
+    ) -> Result<bool, DirectoryError>;
+
+    /// How a group is run; `None` if there is no such group
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Store`].
+    async fn settings(&self, group: &GroupName) -> Result<Option<GroupSettings>, DirectoryError>;
+
+    /// Changes how a group is run
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::NoSuchGroup`], or [`DirectoryError::Store`].
+    async fn set_settings(
+        &self,
+        group: &GroupName,
+        settings: &GroupSettings,
+    ) -> Result<(), DirectoryError>;
+
+    /// Blocks `other` for `user`; `false` if he was blocked already
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::NoSuchUser`]; [`DirectoryError::TooManyBlocked`] at [`MAX_BLOCKED`]; [`DirectoryError::Store`].
+    async fn block(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError>;
+
+    /// Takes a block back; `false` if there was none
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Store`].
+    async fn unblock(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError>;
+
+    /// Whom `user` has blocked, in the order of their octets
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Store`].
+    async fn blocked(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError>;
+
+    /// Who has blocked `user`, in the order of their octets
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Store`].
+    async fn blockers(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError>;
+
+    /// Whether `user` and `other` talk to each other
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::NoSuchUser`] for the first of them who does not exist, or [`DirectoryError::Store`].
+    async fn contact(&self, user: &UserName, other: &UserName) -> Result<Contact, DirectoryError>;
 
     /// Removes a member; `false` if he was none
     ///
@@ -181,6 +267,18 @@ pub trait Directory: Debug + Send + Sync + 'static {
         device: &DeviceName,
     ) -> Result<bool, DirectoryError>;
 
+    /// Gives a device a name for people to read; `false` if it is not known
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Store`].
+    async fn label_device(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+        label: &str,
+    ) -> Result<bool, DirectoryError>;
+
     /// The devices of a user in the order of registering
     ///
     /// # Errors
@@ -232,71 +330,14 @@ pub trait Directory: Debug + Send + Sync + 'static {
 /// How many devices a user may have: each keeps its own place in the inbox, so each costs storage
 pub const MAX_DEVICES: usize = 64;
 
-/// What a member may be in a group
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Role {
-    /// Reads and writes
-    Member,
-    /// Also manages members
-    Admin,
-    /// Also manages admins
-    Owner,
-}
-
-impl Role {
-    /// As in REST: `member`, `admin`, `owner`
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Member => "member",
-            Self::Admin => "admin",
-            Self::Owner => "owner",
-        }
-    }
-}
-
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        [Self::Member, Self::Admin, Self::Owner]
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or(UnknownRole)
-    }
-}
-
-/// The text names no role
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a role is one of member, admin, owner")]
-#[non_exhaustive]
-pub struct UnknownRole;
-
-/// A member of a group
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Member {
-    /// Who
-    pub user: UserName,
-    /// As what
-    pub role: Role,
-}
-
-impl Member {
-    /// A member
-    #[must_use]
-    pub const fn new(user: UserName, role: Role) -> Self {
-        Self { user, role }
-    }
-}
-
 /// A device of a user
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Device {
     /// Its name
     pub name: DeviceName,
+    /// Its name for people to read; may be empty
+    pub label: String,
     /// When it was registered, in milliseconds since 1970, UTC
     pub registered: u64,
     /// Whether it has been given what its user had not read
@@ -307,7 +348,14 @@ impl Device {
     /// A device
     #[must_use]
     pub const fn new(name: DeviceName, registered: u64, seeded: bool) -> Self {
-        Self { name, registered, seeded }
+        Self { name, label: String::new(), registered, seeded }
+    }
+
+    /// Sets its name for people to read
+    #[must_use]
+    pub fn with_label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
     }
 }
 
@@ -336,4 +384,24 @@ fn successor(members: &[Member]) -> Option<UserName> {
     }
     let admin = members.iter().find(|member| member.role == Role::Admin);
     admin.or_else(|| members.first()).map(|member| member.user.clone())
+}
+
+/// Whether two people, who are known or not, talk to each other
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn contact(
+    user: (&UserName, bool),
+    other: (&UserName, bool),
+    blocked: bool,
+    blocks: bool,
+) -> Result<Contact, DirectoryError> {
+    for (person, known) in [user, other] {
+        if !known {
+            return Err(DirectoryError::NoSuchUser(person.clone()));
+        }
+    }
+    Ok(match (blocked, blocks) {
+        (true, _) => Contact::Blocked,
+        (false, true) => Contact::Blocks,
+        (false, false) => Contact::Open,
+    })
 }

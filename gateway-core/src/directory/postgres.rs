@@ -1,8 +1,11 @@
 use async_trait::async_trait;
 use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::{
-    Device, Directory, DirectoryError, MAX_DEVICES, Member, Registration, Role, successor,
+    Contact, Device, Directory, DirectoryError, GroupSettings, MAX_BLOCKED, MAX_DEVICES, Member,
+    Registration, Role, contact, successor,
 };
 use crate::auth::PasswordHash;
 use crate::names::{DeviceName, GroupName, UserName};
@@ -53,15 +56,25 @@ async fn lock_group(transaction: &Transaction<'_>, group: &GroupName) -> Result<
     exists(transaction, "SELECT 1 FROM circle WHERE name = $1 FOR UPDATE", group.as_str()).await
 }
 
+/// Reads person, role, since and `muted_until`
+fn member(row: &Row) -> Result<Member, Failure> {
+    let muted: Option<i64> = row.try_get(3)?;
+    Ok(Member::new(text(row, 0)?, text(row, 1)?)
+        .with_since(unsigned(row, 2)?)
+        .with_muted_until(muted.map(i64::cast_unsigned)))
+}
+
 async fn members_of(
     client: &impl GenericClient,
     group: &GroupName,
 ) -> Result<Vec<Member>, Failure> {
     let statement = client
-        .prepare_cached("SELECT person, role FROM member WHERE circle = $1 ORDER BY place")
+        .prepare_cached(
+            "SELECT person, role, since, muted_until FROM member WHERE circle = $1 ORDER BY place",
+        )
         .await?;
     let rows = client.query(&statement, &[&group.as_str()]).await?;
-    rows.iter().map(|row| Ok(Member::new(text(row, 0)?, text(row, 1)?))).collect()
+    rows.iter().map(member).collect()
 }
 
 async fn insert_member(
@@ -69,16 +82,18 @@ async fn insert_member(
     group: &GroupName,
     user: &UserName,
     role: Role,
+    since: u64,
     now: u64,
 ) -> Result<bool, Failure> {
     let statement = transaction
         .prepare_cached(
-            "INSERT INTO member (circle, person, role, joined) VALUES ($1, $2, $3, $4)
+            "INSERT INTO member (circle, person, role, since, joined) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT DO NOTHING",
         )
         .await?;
+    let (since, now) = (to_sql(since), to_sql(now));
     let added = transaction
-        .execute(&statement, &[&group.as_str(), &user.as_str(), &role.as_str(), &to_sql(now)])
+        .execute(&statement, &[&group.as_str(), &user.as_str(), &role.as_str(), &since, &now])
         .await?;
     Ok(added == 1)
 }
@@ -113,9 +128,9 @@ async fn create_group(
             return Ok(Err(DirectoryError::NoSuchUser(user.clone())));
         }
     }
-    insert_member(transaction, group, owner, Role::Owner, *now).await?;
+    insert_member(transaction, group, owner, Role::Owner, 0, *now).await?;
     for user in members {
-        insert_member(transaction, group, user, Role::Member, *now).await?;
+        insert_member(transaction, group, user, Role::Member, 0, *now).await?;
     }
     Ok(Ok(()))
 }
@@ -156,6 +171,33 @@ async fn set_role(
     }
     update_role(transaction, group, user, *role).await?;
     Ok(Ok(true))
+}
+
+async fn block(
+    transaction: &Transaction<'_>,
+    (user, other): &(UserName, UserName),
+) -> Result<Result<bool, DirectoryError>, Failure> {
+    // Two blocks of one user at the same time take turns, so that their number is right.
+    let lock = "SELECT 1 FROM person WHERE name = $1 FOR UPDATE";
+    if !exists(transaction, lock, user.as_str()).await? {
+        return Ok(Err(DirectoryError::NoSuchUser(user.clone())));
+    }
+    if !user_exists(transaction, other).await? {
+        return Ok(Err(DirectoryError::NoSuchUser(other.clone())));
+    }
+    let count = transaction
+        .prepare_cached("SELECT count(*) FROM block WHERE person = $1 AND blocked <> $2")
+        .await?;
+    let row = transaction.query_one(&count, &[&user.as_str(), &other.as_str()]).await?;
+    if unsigned(&row, 0)? >= MAX_BLOCKED as u64 {
+        return Ok(Err(DirectoryError::TooManyBlocked));
+    }
+    let insert = transaction
+        .prepare_cached(
+            "INSERT INTO block (person, blocked) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    Ok(Ok(transaction.execute(&insert, &[&user.as_str(), &other.as_str()]).await? == 1))
 }
 
 async fn register_device(
@@ -271,17 +313,20 @@ impl Directory for PostgresStore {
         Ok(Some(members))
     }
 
-    async fn role(
+    async fn member(
         &self,
         group: &GroupName,
         user: &UserName,
-    ) -> Result<Option<Role>, DirectoryError> {
+    ) -> Result<Option<Member>, DirectoryError> {
         let client = self.client().await?;
         let find = client
-            .prepare_cached("SELECT role FROM member WHERE circle = $1 AND person = $2")
+            .prepare_cached(
+                "SELECT person, role, since, muted_until FROM member
+                 WHERE circle = $1 AND person = $2",
+            )
             .await?;
         let row = client.query_opt(&find, &[&group.as_str(), &user.as_str()]).await?;
-        Ok(row.map(|row| text(&row, 0)).transpose()?)
+        Ok(row.map(|row| member(&row)).transpose()?)
     }
 
     async fn add_member(
@@ -289,9 +334,10 @@ impl Directory for PostgresStore {
         group: &GroupName,
         user: &UserName,
         role: Role,
+        since: u64,
     ) -> Result<bool, DirectoryError> {
-        let about = (group.clone(), user.clone(), role, self.now());
-        self.change(&about, |transaction, (group, user, role, now)| {
+        let about = (group.clone(), user.clone(), role, since, self.now());
+        self.change(&about, |transaction, (group, user, role, since, now)| {
             Box::pin(async move {
                 if !lock_group(transaction, group).await? {
                     return Ok(Err(DirectoryError::NoSuchGroup(group.clone())));
@@ -299,10 +345,100 @@ impl Directory for PostgresStore {
                 if !user_exists(transaction, user).await? {
                     return Ok(Err(DirectoryError::NoSuchUser(user.clone())));
                 }
-                insert_member(transaction, group, user, *role, *now).await.map(Ok)
+                insert_member(transaction, group, user, *role, *since, *now).await.map(Ok)
             })
         })
         .await
+    }
+
+    async fn mute(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+        until: Option<u64>,
+    ) -> Result<bool, DirectoryError> {
+        let client = self.client().await?;
+        let update = client
+            .prepare_cached("UPDATE member SET muted_until = $3 WHERE circle = $1 AND person = $2")
+            .await?;
+        let until = until.map(to_sql);
+        let changed = client.execute(&update, &[&group.as_str(), &user.as_str(), &until]).await?;
+        Ok(changed == 1)
+    }
+
+    async fn settings(&self, group: &GroupName) -> Result<Option<GroupSettings>, DirectoryError> {
+        let client = self.client().await?;
+        let find = client
+            .prepare_cached("SELECT title, open, history FROM circle WHERE name = $1")
+            .await?;
+        let Some(row) = client.query_opt(&find, &[&group.as_str()]).await? else {
+            return Ok(None);
+        };
+        let settings = GroupSettings::default().with_title(row.try_get::<_, String>(0)?);
+        Ok(Some(settings.with_open(row.try_get(1)?).with_history(text(&row, 2)?)))
+    }
+
+    async fn set_settings(
+        &self,
+        group: &GroupName,
+        settings: &GroupSettings,
+    ) -> Result<(), DirectoryError> {
+        let client = self.client().await?;
+        let update = client
+            .prepare_cached("UPDATE circle SET title = $2, open = $3, history = $4 WHERE name = $1")
+            .await?;
+        let history = settings.history.as_str();
+        let about: [&(dyn ToSql + Sync); 4] =
+            [&group.as_str(), &settings.title, &settings.open, &history];
+        match client.execute(&update, &about).await? {
+            0 => Err(DirectoryError::NoSuchGroup(group.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn block(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        let about = (user.clone(), other.clone());
+        self.change(&about, |transaction, about| Box::pin(block(transaction, about))).await
+    }
+
+    async fn unblock(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        let client = self.client().await?;
+        let delete =
+            client.prepare_cached("DELETE FROM block WHERE person = $1 AND blocked = $2").await?;
+        Ok(client.execute(&delete, &[&user.as_str(), &other.as_str()]).await? == 1)
+    }
+
+    async fn blocked(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError> {
+        let client = self.client().await?;
+        let find = client
+            .prepare_cached("SELECT blocked FROM block WHERE person = $1 ORDER BY blocked")
+            .await?;
+        let rows = client.query(&find, &[&user.as_str()]).await?;
+        Ok(rows.iter().map(|row| text(row, 0)).collect::<Result<_, Failure>>()?)
+    }
+
+    async fn blockers(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError> {
+        let client = self.client().await?;
+        let find = client
+            .prepare_cached("SELECT person FROM block WHERE blocked = $1 ORDER BY person")
+            .await?;
+        let rows = client.query(&find, &[&user.as_str()]).await?;
+        Ok(rows.iter().map(|row| text(row, 0)).collect::<Result<_, Failure>>()?)
+    }
+
+    async fn contact(&self, user: &UserName, other: &UserName) -> Result<Contact, DirectoryError> {
+        let client = self.client().await?;
+        let find = client
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM person WHERE name = $1),
+                    EXISTS (SELECT 1 FROM person WHERE name = $2),
+                    EXISTS (SELECT 1 FROM block WHERE person = $2 AND blocked = $1),
+                    EXISTS (SELECT 1 FROM block WHERE person = $1 AND blocked = $2)",
+            )
+            .await?;
+        let row = client.query_one(&find, &[&user.as_str(), &other.as_str()]).await?;
+        let (user, other) = ((user, row.try_get(0)?), (other, row.try_get(1)?));
+        contact(user, other, row.try_get(2)?, row.try_get(3)?)
     }
 
     async fn remove_member(
@@ -379,15 +515,32 @@ impl Directory for PostgresStore {
         Ok(client.execute(&remove, &[&user.as_str(), &device.as_str()]).await? == 1)
     }
 
+    async fn label_device(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+        label: &str,
+    ) -> Result<bool, DirectoryError> {
+        let client = self.client().await?;
+        let update = client
+            .prepare_cached("UPDATE device SET label = $3 WHERE person = $1 AND name = $2")
+            .await?;
+        let changed = client.execute(&update, &[&user.as_str(), &device.as_str(), &label]).await?;
+        Ok(changed == 1)
+    }
+
     async fn devices(&self, user: &UserName) -> Result<Vec<Device>, DirectoryError> {
         let client = self.client().await?;
         let find = client
             .prepare_cached(
-                "SELECT name, registered, seeded FROM device WHERE person = $1 ORDER BY place",
+                "SELECT name, registered, seeded, label FROM device WHERE person = $1 ORDER BY place",
             )
             .await?;
         let rows = client.query(&find, &[&user.as_str()]).await?;
-        let device = |row| Ok(Device::new(text(row, 0)?, unsigned(row, 1)?, row.try_get(2)?));
+        let device = |row: &Row| {
+            let device = Device::new(text(row, 0)?, unsigned(row, 1)?, row.try_get(2)?);
+            Ok(device.with_label(row.try_get::<_, String>(3)?))
+        };
         Ok(rows.iter().map(device).collect::<Result<_, Failure>>()?)
     }
 

@@ -1,8 +1,9 @@
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Device, Directory, DirectoryError, MAX_DEVICES, Member, Registration, Role, successor,
+    Contact, Device, Directory, DirectoryError, GroupSettings, MAX_BLOCKED, MAX_DEVICES, Member,
+    Registration, Role, contact, successor,
 };
 use crate::auth::PasswordHash;
 use crate::names::{DeviceName, GroupName, UserName};
@@ -33,16 +34,32 @@ fn group_exists(tx: &Connection, group: &GroupName) -> rusqlite::Result<bool> {
     tx.prepare_cached("SELECT 1 FROM circle WHERE name = ?1")?.exists([group.as_str()])
 }
 
-fn role_of(tx: &Connection, group: &GroupName, user: &UserName) -> rusqlite::Result<Option<Role>> {
-    tx.prepare_cached("SELECT role FROM member WHERE circle = ?1 AND person = ?2")?
-        .query_row([group.as_str(), user.as_str()], |row| text(row, 0))
-        .optional()
+/// Reads person, role, since and `muted_until`
+fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
+    let muted: Option<i64> = row.get(3)?;
+    Ok(Member::new(text(row, 0)?, text(row, 1)?)
+        .with_since(unsigned(row, 2)?)
+        .with_muted_until(muted.map(i64::cast_unsigned)))
+}
+
+fn member_of(
+    tx: &Connection,
+    group: &GroupName,
+    user: &UserName,
+) -> rusqlite::Result<Option<Member>> {
+    tx.prepare_cached(
+        "SELECT person, role, since, muted_until FROM member WHERE circle = ?1 AND person = ?2",
+    )?
+    .query_row([group.as_str(), user.as_str()], member)
+    .optional()
 }
 
 fn members_of(tx: &Connection, group: &GroupName) -> rusqlite::Result<Vec<Member>> {
-    tx.prepare_cached("SELECT person, role FROM member WHERE circle = ?1 ORDER BY place")?
-        .query_map([group.as_str()], |row| Ok(Member::new(text(row, 0)?, text(row, 1)?)))?
-        .collect()
+    tx.prepare_cached(
+        "SELECT person, role, since, muted_until FROM member WHERE circle = ?1 ORDER BY place",
+    )?
+    .query_map([group.as_str()], member)?
+    .collect()
 }
 
 fn insert_member(
@@ -50,13 +67,21 @@ fn insert_member(
     group: &GroupName,
     user: &UserName,
     role: Role,
+    since: u64,
     now: u64,
 ) -> rusqlite::Result<bool> {
     let added = tx
         .prepare_cached(
-            "INSERT OR IGNORE INTO member (circle, person, role, joined) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR IGNORE INTO member (circle, person, role, since, joined)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![group.as_str(), user.as_str(), role.as_str(), to_sql(now)])?;
+        .execute(params![
+            group.as_str(),
+            user.as_str(),
+            role.as_str(),
+            to_sql(since),
+            to_sql(now)
+        ])?;
     Ok(added == 1)
 }
 
@@ -167,9 +192,9 @@ impl Directory for SqliteStore {
             }
             tx.prepare_cached("INSERT INTO circle (name, created) VALUES (?1, ?2)")?
                 .execute(params![group.as_str(), to_sql(now)])?;
-            insert_member(tx, &group, &owner, Role::Owner, now)?;
+            insert_member(tx, &group, &owner, Role::Owner, 0, now)?;
             for user in &members {
-                insert_member(tx, &group, user, Role::Member, now)?;
+                insert_member(tx, &group, user, Role::Member, 0, now)?;
             }
             Ok(Ok(()))
         })
@@ -184,13 +209,13 @@ impl Directory for SqliteStore {
         Ok(found.await?)
     }
 
-    async fn role(
+    async fn member(
         &self,
         group: &GroupName,
         user: &UserName,
-    ) -> Result<Option<Role>, DirectoryError> {
+    ) -> Result<Option<Member>, DirectoryError> {
         let (group, user) = (group.clone(), user.clone());
-        Ok(self.read(move |tx| role_of(tx, &group, &user)).await?)
+        Ok(self.read(move |tx| member_of(tx, &group, &user)).await?)
     }
 
     async fn add_member(
@@ -198,6 +223,7 @@ impl Directory for SqliteStore {
         group: &GroupName,
         user: &UserName,
         role: Role,
+        since: u64,
     ) -> Result<bool, DirectoryError> {
         let (group, user, now) = (group.clone(), user.clone(), self.now());
         self.change(move |tx| {
@@ -207,9 +233,138 @@ impl Directory for SqliteStore {
             if !user_exists(tx, &user)? {
                 return Ok(Err(DirectoryError::NoSuchUser(user.clone())));
             }
-            insert_member(tx, &group, &user, role, now).map(Ok)
+            insert_member(tx, &group, &user, role, since, now).map(Ok)
         })
         .await
+    }
+
+    async fn mute(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+        until: Option<u64>,
+    ) -> Result<bool, DirectoryError> {
+        let (group, user) = (group.clone(), user.clone());
+        self.change(move |tx| {
+            let changed = tx
+                .prepare_cached(
+                    "UPDATE member SET muted_until = ?3 WHERE circle = ?1 AND person = ?2",
+                )?
+                .execute(params![group.as_str(), user.as_str(), until.map(to_sql)])?;
+            Ok(Ok(changed == 1))
+        })
+        .await
+    }
+
+    async fn settings(&self, group: &GroupName) -> Result<Option<GroupSettings>, DirectoryError> {
+        let group = group.clone();
+        let found = self.read(move |tx| {
+            tx.prepare_cached("SELECT title, open, history FROM circle WHERE name = ?1")?
+                .query_row([group.as_str()], |row| {
+                    Ok(GroupSettings::default()
+                        .with_title(row.get::<_, String>(0)?)
+                        .with_open(row.get(1)?)
+                        .with_history(text(row, 2)?))
+                })
+                .optional()
+        });
+        Ok(found.await?)
+    }
+
+    async fn set_settings(
+        &self,
+        group: &GroupName,
+        settings: &GroupSettings,
+    ) -> Result<(), DirectoryError> {
+        let (group, settings) = (group.clone(), settings.clone());
+        self.change(move |tx| {
+            let changed = tx
+                .prepare_cached(
+                    "UPDATE circle SET title = ?2, open = ?3, history = ?4 WHERE name = ?1",
+                )?
+                .execute(params![
+                    group.as_str(),
+                    settings.title,
+                    settings.open,
+                    settings.history.as_str()
+                ])?;
+            if changed == 0 {
+                return Ok(Err(DirectoryError::NoSuchGroup(group.clone())));
+            }
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn block(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        let (user, other) = (user.clone(), other.clone());
+        self.change(move |tx| {
+            for person in [&user, &other] {
+                if !user_exists(tx, person)? {
+                    return Ok(Err(DirectoryError::NoSuchUser(person.clone())));
+                }
+            }
+            let blocked = tx
+                .prepare_cached("SELECT count(*) FROM block WHERE person = ?1 AND blocked <> ?2")?
+                .query_row([user.as_str(), other.as_str()], |row| unsigned(row, 0))?;
+            if blocked >= MAX_BLOCKED as u64 {
+                return Ok(Err(DirectoryError::TooManyBlocked));
+            }
+            let added = tx
+                .prepare_cached("INSERT OR IGNORE INTO block (person, blocked) VALUES (?1, ?2)")?
+                .execute([user.as_str(), other.as_str()])?;
+            Ok(Ok(added == 1))
+        })
+        .await
+    }
+
+    async fn unblock(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        let (user, other) = (user.clone(), other.clone());
+        self.change(move |tx| {
+            let removed = tx
+                .prepare_cached("DELETE FROM block WHERE person = ?1 AND blocked = ?2")?
+                .execute([user.as_str(), other.as_str()])?;
+            Ok(Ok(removed == 1))
+        })
+        .await
+    }
+
+    async fn blocked(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError> {
+        let user = user.clone();
+        let found = self.read(move |tx| {
+            tx.prepare_cached("SELECT blocked FROM block WHERE person = ?1 ORDER BY blocked")?
+                .query_map([user.as_str()], |row| text(row, 0))?
+                .collect()
+        });
+        Ok(found.await?)
+    }
+
+    async fn blockers(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError> {
+        let user = user.clone();
+        let found = self.read(move |tx| {
+            tx.prepare_cached("SELECT person FROM block WHERE blocked = ?1 ORDER BY person")?
+                .query_map([user.as_str()], |row| text(row, 0))?
+                .collect()
+        });
+        Ok(found.await?)
+    }
+
+    async fn contact(&self, user: &UserName, other: &UserName) -> Result<Contact, DirectoryError> {
+        let people = (user.clone(), other.clone());
+        let [knows_user, knows_other, blocked, blocks] = self
+            .read(move |tx| {
+                tx.prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM person WHERE name = ?1),
+                        EXISTS (SELECT 1 FROM person WHERE name = ?2),
+                        EXISTS (SELECT 1 FROM block WHERE person = ?2 AND blocked = ?1),
+                        EXISTS (SELECT 1 FROM block WHERE person = ?1 AND blocked = ?2)",
+                )?
+                .query_row([people.0.as_str(), people.1.as_str()], |row| {
+                    Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, bool>(3)?])
+                })
+            })
+            .await?;
+        contact((user, knows_user), (other, knows_other), blocked, blocks)
     }
 
     async fn remove_member(
@@ -247,7 +402,7 @@ impl Directory for SqliteStore {
             if !group_exists(tx, &group)? {
                 return Ok(Err(DirectoryError::NoSuchGroup(group.clone())));
             }
-            if role_of(tx, &group, &user)?.is_none() {
+            if member_of(tx, &group, &user)?.is_none() {
                 return Ok(Ok(false));
             }
             let other_owner = tx
@@ -339,14 +494,31 @@ impl Directory for SqliteStore {
         .await
     }
 
+    async fn label_device(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+        label: &str,
+    ) -> Result<bool, DirectoryError> {
+        let (user, device, label) = (user.clone(), device.clone(), label.to_owned());
+        self.change(move |tx| {
+            let changed = tx
+                .prepare_cached("UPDATE device SET label = ?3 WHERE person = ?1 AND name = ?2")?
+                .execute([user.as_str(), device.as_str(), label.as_str()])?;
+            Ok(Ok(changed == 1))
+        })
+        .await
+    }
+
     async fn devices(&self, user: &UserName) -> Result<Vec<Device>, DirectoryError> {
         let user = user.clone();
         let found = self.read(move |tx| {
             tx.prepare_cached(
-                "SELECT name, registered, seeded FROM device WHERE person = ?1 ORDER BY place",
+                "SELECT name, registered, seeded, label FROM device WHERE person = ?1 ORDER BY place",
             )?
             .query_map([user.as_str()], |row| {
-                Ok(Device::new(text(row, 0)?, unsigned(row, 1)?, row.get(2)?))
+                Ok(Device::new(text(row, 0)?, unsigned(row, 1)?, row.get(2)?)
+                    .with_label(row.get::<_, String>(3)?))
             })?
             .collect()
         });

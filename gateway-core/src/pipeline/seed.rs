@@ -16,7 +16,7 @@ use super::{BATCH, Worker, publication};
 use crate::address;
 use crate::error::GatewayError;
 use crate::names::{ConversationId, DeviceName, UserName};
-use crate::store::{Page, UnreadRange};
+use crate::store::{Page, StoredMessage, UnreadRange};
 
 /// How long this node waits for others before the device is told to try again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -131,9 +131,13 @@ impl Worker {
                 let page = self.store.history(&unread.conversation, page).await?;
                 let Some(last) = page.last() else { break };
                 after = last.seq;
+                let now = self.clock.now_millis();
+                let expired = |message: &StoredMessage| {
+                    message.expires().is_some_and(|expires| expires <= now)
+                };
                 let batch = page
                     .iter()
-                    .filter(|message| &message.sender != user)
+                    .filter(|message| &message.sender != user && !expired(message))
                     .map(|message| publication(message, vec![address::device(user, device)]))
                     .collect();
                 self.broker.publish_batch(batch).await?;

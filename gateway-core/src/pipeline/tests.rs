@@ -98,6 +98,15 @@ impl MessageStore for SlowStore {
         self.inner.history(conversation, page).await
     }
 
+    async fn find(
+        &self,
+        conversation: &ConversationId,
+        message: MessageId,
+        original: bool,
+    ) -> Result<Option<StoredMessage>, StoreError> {
+        self.inner.find(conversation, message, original).await
+    }
+
     async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
         self.inner.position(conversation).await
     }
@@ -172,7 +181,8 @@ async fn bench() -> Bench {
     let source = Source::durable("inbox");
     let inbox = broker.subscribe(source, SubscribeOptions::new()).await.unwrap();
     let directory = Arc::new(MemoryDirectory::new());
-    let (pipeline, _) = Pipeline::start(store.clone(), directory, broker.clone(), 1 << 20);
+    let (pipeline, _) =
+        Pipeline::start(Clock::system(), store.clone(), directory, broker.clone(), 1 << 20);
     Bench { broker, store, pipeline, inbox }
 }
 

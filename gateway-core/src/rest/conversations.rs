@@ -66,9 +66,10 @@ pub(super) async fn list(
     Caller(user): Caller,
 ) -> Result<Json<Conversations>, Problem> {
     let summaries = rest.gateway.conversations(&user, MAX_CONVERSATIONS).await?;
+    let hidden = rest.gateway.directory().blockers(&user).await?;
     let mut conversations = Vec::with_capacity(summaries.len());
     for summary in &summaries {
-        conversations.push(overview(&rest.gateway, &user, summary).await?);
+        conversations.push(overview(&rest.gateway, &user, summary, &hidden).await?);
     }
     Ok(Json(Conversations { conversations }))
 }
@@ -77,10 +78,16 @@ async fn overview(
     gateway: &Gateway,
     user: &UserName,
     summary: &ConversationSummary,
+    hidden: &[UserName],
 ) -> Result<Conversation, Problem> {
     let id = &summary.conversation;
     let (kind, destination, title) = match id.kind() {
-        ConversationKind::Group(group) => ("group", format!("/group/{group}"), group.to_string()),
+        ConversationKind::Group(group) => {
+            let settings = gateway.directory().settings(&group).await?.unwrap_or_default();
+            let title = Some(settings.title).filter(|title| !title.is_empty());
+            let title = title.unwrap_or_else(|| group.to_string());
+            ("group", format!("/group/{group}"), title)
+        }
         ConversationKind::Direct(..) => {
             let peer = id.peer_of(user).ok_or_else(|| Problem::not_found(NO_SUCH_CONVERSATION))?;
             ("direct", format!("/user/{peer}"), peer.to_string())
@@ -97,7 +104,7 @@ async fn overview(
                 role: member.role.as_str(),
                 read: marks.map_or(0, |marks| marks.read),
                 delivered: marks.map_or(0, |marks| marks.delivered),
-                online: presence.is_online(),
+                online: presence.is_online() && !hidden.contains(&member.user),
                 user: member.user,
             }
         })
@@ -112,6 +119,44 @@ async fn overview(
         last_message: summary.last_message.as_ref().map(Message::from),
         members,
     })
+}
+
+/// The query of `GET /conversations/ID/messages/MESSAGE`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Version {
+    /// As it was before its first edit.
+    #[serde(default)]
+    original: bool,
+}
+
+/// One message of a conversation, as it is now or as it was at first.
+#[utoipa::path(
+    get, path = "/conversations/{id}/messages/{message}", tag = "conversations",
+    operation_id = "showMessage",
+    security(("key" = ["read"])),
+    params(
+        ("id" = String, Path, description = "`direct:ALICE:BOB`, the names sorted by octet, or `group:NAME`."),
+        ("message" = String, Path, description = "The `id` of the message."),
+        Version,
+    ),
+    responses((status = 200, description = "The message.", body = Message))
+)]
+pub(super) async fn message(
+    State(rest): State<Arc<RestApi>>,
+    Caller(user): Caller,
+    InPath((id, message)): InPath<(String, String)>,
+    InQuery(version): InQuery<Version>,
+) -> Result<Json<Message>, Problem> {
+    let id = ConversationId::new(&id).map_err(|_| Problem::not_found(NO_SUCH_CONVERSATION))?;
+    let no_message = || Problem::not_found("there is no such message");
+    let message = message.parse().map_err(|_| no_message())?;
+    let found = rest
+        .gateway
+        .message(&user, &id, message, version.original)
+        .await
+        .map_err(|error| Problem::hiding(error, NO_SUCH_CONVERSATION))?;
+    Ok(Json(Message::from(&found.ok_or_else(no_message)?)))
 }
 
 /// The query of `GET /conversations/ID/messages`.

@@ -24,6 +24,7 @@ pub(super) struct Outgoing {
     /// A destination that takes a SEND.
     #[schema(example = "/user/bob")]
     to: String,
+    #[serde(default)]
     body: String,
     /// `message` unless given; or `edit`, `recall`, `reaction`, `read`, `delivered`, `typing`.
     kind: Option<String>,
@@ -31,7 +32,12 @@ pub(super) struct Outgoing {
     up_to: Option<u64>,
     /// As the header of that name: 1 to 128 octets.
     idempotency_key: Option<String>,
+    /// The `id` of the message that is answered or, by `edit`, `recall` and `reaction`, changed.
     in_reply_to: Option<String>,
+    /// Names of users, as the clients agree on.
+    mentions: Option<String>,
+    /// Not delivered and not shown from this time on, in milliseconds since 1970 (UTC).
+    expires: Option<u64>,
     /// `text/plain` unless given.
     content_type: Option<String>,
 }
@@ -102,6 +108,12 @@ fn request(
     let content_type = outgoing.content_type.as_deref().unwrap_or("text/plain");
     let mut request =
         SendRequest::new(user, to, outgoing.body).with_header("content-type", content_type)?;
+    if let Some(mentions) = &outgoing.mentions {
+        request = request.with_header("mentions", mentions)?;
+    }
+    if let Some(expires) = outgoing.expires {
+        request = request.with_header("expires", &expires.to_string())?;
+    }
     if let Some(key) = key {
         request = request.with_idempotency_key(&key)?;
     }
@@ -134,6 +146,12 @@ pub(super) struct Message {
     content_type: Option<String>,
     /// What travelled with it.
     headers: BTreeMap<String, String>,
+    /// The `seq` of its last edit.
+    edited: Option<u64>,
+    /// The `seq` of its recall.
+    recalled: Option<u64>,
+    /// The reaction of each user who has one.
+    reactions: BTreeMap<String, String>,
 }
 
 impl From<&StoredMessage> for Message {
@@ -165,6 +183,13 @@ impl From<&StoredMessage> for Message {
             body_encoding,
             content_type,
             headers,
+            edited: message.edited,
+            recalled: message.recalled,
+            reactions: message
+                .reactions
+                .iter()
+                .map(|reaction| (reaction.user.to_string(), reaction.text.clone()))
+                .collect(),
         }
     }
 }

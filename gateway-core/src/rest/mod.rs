@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod messages;
 mod openapi;
+mod people;
 mod problem;
 mod search;
 #[cfg(test)]
@@ -172,9 +173,16 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::history))
         .routes(routes!(search::search))
+        .routes(routes!(conversations::message))
         .routes(routes!(groups::create))
-        .routes(routes!(groups::show))
-        .routes(routes!(groups::add_member, groups::remove_member))
+        .routes(routes!(groups::show, groups::update))
+        .routes(routes!(groups::join))
+        .routes(routes!(groups::transfer))
+        .routes(routes!(groups::add_member, groups::change_member, groups::remove_member))
+        .routes(routes!(people::blocked))
+        .routes(routes!(people::block, people::unblock))
+        .routes(routes!(people::devices))
+        .routes(routes!(people::name_device, people::remove_device))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke));
     #[cfg(feature = "webhooks")]

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::auth::AuthError;
 use crate::directory::DirectoryError;
 use crate::error::{GatewayError, RefusedError};
-use crate::store::StoreError;
+use crate::store::{ChangeError, StoreError};
 
 /// An answer that says why a call was not done: a problem document (RFC 9457).
 #[derive(Debug)]
@@ -111,6 +111,11 @@ impl From<GatewayError> for Problem {
         }
         let status = match &error {
             GatewayError::Refused(RefusedError::Denied(_)) => StatusCode::FORBIDDEN,
+            GatewayError::Store(StoreError::Change(fault)) => match fault {
+                ChangeError::NoTarget => StatusCode::UNPROCESSABLE_ENTITY,
+                ChangeError::NotAuthor | ChangeError::TooLate => StatusCode::FORBIDDEN,
+                _ => StatusCode::CONFLICT,
+            },
             GatewayError::Destination(_)
             | GatewayError::Invalid { .. }
             | GatewayError::Store(StoreError::Refused(_))
@@ -121,6 +126,7 @@ impl From<GatewayError> for Problem {
                 DirectoryError::UserExists(_)
                 | DirectoryError::GroupExists(_)
                 | DirectoryError::LastOwner(_)
+                | DirectoryError::TooManyBlocked
                 | DirectoryError::TooManyDevices,
             ) => StatusCode::CONFLICT,
             GatewayError::Directory(

@@ -1,5 +1,6 @@
 //! What REST answers, without a socket: requests go straight into the router.
 
+mod messaging;
 mod search;
 
 use std::sync::Arc;
@@ -124,7 +125,7 @@ impl Api {
 #[tokio::test]
 async fn a_message_is_receipted_and_in_both_histories() {
     let api = Api::new().await;
-    let message = json!({"to": "/user/bob", "body": "hi", "in_reply_to": "m0", "kind": "reaction"});
+    let message = json!({"to": "/user/bob", "body": "hi", "in_reply_to": "m0", "mentions": "bob"});
     let (status, receipt) = api.send("alice", message).await;
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!(receipt["conversation"], "direct:alice:bob");
@@ -140,10 +141,10 @@ async fn a_message_is_receipted_and_in_both_histories() {
         assert_eq!((&message["from"], &message["body"]), (&json!("alice"), &json!("hi")));
         assert_eq!(
             (&message["kind"], &message["body_encoding"]),
-            (&json!("reaction"), &json!("utf8"))
+            (&json!("message"), &json!("utf8"))
         );
         assert_eq!(message["content_type"], "text/plain");
-        assert_eq!(message["headers"], json!({"in-reply-to": "m0"}));
+        assert_eq!(message["headers"], json!({"in-reply-to": "m0", "mentions": "bob"}));
     }
 }
 
@@ -207,7 +208,7 @@ async fn the_list_of_conversations_says_what_is_unread_and_who_is_there() {
     let group = json!({"name": "ops", "members": ["bob"]});
     let (status, _, made) = api.call("alice", "POST", "/groups", Some(group)).await;
     assert_eq!(status, StatusCode::CREATED);
-    assert_eq!(made["members"][0], json!({"user": "alice", "role": "owner"}));
+    assert_eq!(made["members"][0], json!({"user": "alice", "role": "owner", "muted_until": null}));
     api.send("alice", json!({"to": "/user/bob", "body": "one"})).await;
     api.send("alice", json!({"to": "/user/bob", "body": "two"})).await;
 

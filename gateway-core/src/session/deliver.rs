@@ -1,11 +1,13 @@
 //! From the broker to the client, and the client's acknowledgements back.
 
-use mq_bridge::{Acker, Confirm, Delivery, EndReason, Nack};
+use std::time::{Duration, UNIX_EPOCH};
+
+use mq_bridge::{Acker, Confirm, Delivery, EndReason, Message, Nack};
 use stomp_codec::server::{ErrorReply, SubscriptionId};
 use stomp_ws::CloseCode;
 
 use super::input::{Ended, Input};
-use super::run::{Session, Token};
+use super::run::{Session, Subscriber, Token};
 use super::subscribe::Kind;
 use crate::feed::FeedItem;
 use crate::outgoing::{self, Outgoing};
@@ -45,7 +47,7 @@ impl Session {
                 .who
                 .as_ref()
                 .is_some_and(|who| outgoing::is_echo(&message, &who.user, &who.device));
-        if echo {
+        if echo || self.has_expired(&message) {
             drop(acker.ack(&[tag]));
             return;
         }
@@ -69,11 +71,35 @@ impl Session {
         }
     }
 
+    /// Whether its time is over: a broker need not look at that, nor at the moment of delivery.
+    fn has_expired(&self, message: &Message) -> bool {
+        let Some(expires) = message.expires else { return false };
+        let now = Duration::from_millis(self.inner.clock.now_millis());
+        expires.duration_since(UNIX_EPOCH).is_ok_and(|expires| expires <= now)
+    }
+
     /// A live message. Where the client leaves too many unacknowledged, signals are dropped; all else
     /// waits in its feed, within the feed's bounds.
     fn on_live(&mut self, key: u64, message: &Outgoing) {
         let Some(subscriber) = self.subscribers.get(&key) else { return };
+        if self.has_expired(message.message()) {
+            return;
+        }
         let inbox = subscriber.kind == Kind::Inbox;
+        if subscriber.kind == Kind::Presence
+            && let Some(name) = outgoing::is_hidden_from(message.message())
+        {
+            // The last word, to one who was blocked; nobody else hears it.
+            if self.who.as_ref().is_some_and(|who| who.user.as_str() == name) {
+                let id = subscriber.id.clone();
+                if let Some(frame) = message.frame() {
+                    let token = Token { subscriber: key, tag: None };
+                    let _ = self.connection.session().deliver(&id, frame, token, false);
+                }
+                self.subscribers.remove(&key);
+            }
+            return;
+        }
         let session = self.connection.session();
         let full =
             !subscriber.auto && session.window(&subscriber.id) <= subscriber.prefetch as usize;
@@ -116,7 +142,12 @@ impl Session {
     fn on_timeline(&mut self, key: u64, message: &Outgoing) {
         self.on_live(key, message);
         let Some(who) = &self.who else { return };
-        if outgoing::removes(message.message(), &who.user) {
+        let Some(Subscriber { kind: Kind::Timeline { opened }, .. }) = self.subscribers.get(&key)
+        else {
+            return;
+        };
+        let message = message.message();
+        if outgoing::seq_of(message) > Some(*opened) && outgoing::removes(message, &who.user) {
             self.subscribers.remove(&key);
         }
     }
@@ -131,7 +162,7 @@ impl Session {
             Ended::TooSlow => {
                 self.connection.fail(CloseCode::POLICY, "too slow: a topic's buffer is full");
             }
-            Ended::Store(error) => self.fail(&error.into(), None),
+            Ended::Failed(error) => self.fail(&error, None),
             Ended::Broker(reason) => {
                 let reason = reason.map(|reason| reason.to_string());
                 tracing::debug!(reason, "a subscription was ended by the broker");

@@ -28,8 +28,8 @@ pub(super) enum Ended {
     Broker(Option<EndReason>),
     /// The subscriber was too slow and its destination's policy is to disconnect.
     TooSlow,
-    /// The store could not be read.
-    Store(crate::store::StoreError),
+    /// What it gives could not be read.
+    Failed(crate::error::GatewayError),
 }
 
 type BoxInput = Pin<Box<dyn Stream<Item = Input> + Send>>;

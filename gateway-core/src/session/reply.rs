@@ -4,6 +4,7 @@ use stomp_codec::server::{ErrorReply, ReceiptToken};
 use stomp_ws::CloseCode;
 
 use crate::error::GatewayError;
+use crate::store::StoreError;
 
 /// The ERROR of a failed frame, and the close code that goes with it. It names the fault and the
 /// limit; what is inside of the server is for its log.
@@ -19,6 +20,9 @@ pub(super) fn failure(
         (CloseCode::OVERLOAD, reply)
     } else {
         match error {
+            GatewayError::Store(StoreError::Change(fault)) => {
+                (CloseCode::POLICY, ErrorReply::new(fault.to_string()))
+            }
             GatewayError::Store(_) | GatewayError::Broker(_) => {
                 tracing::error!(error = error as &dyn std::error::Error, "a frame failed");
                 let reply = ErrorReply::new("internal error");

@@ -10,6 +10,7 @@ use stomp_codec::view;
 use super::input::{Ended, Input};
 use super::timeline::timeline;
 use crate::address;
+use crate::authorizer::Action;
 use crate::destination::Destination;
 use crate::error::{GatewayError, RefusedError};
 use crate::feed::{FeedItem, FeedLimits, FeedReader};
@@ -44,7 +45,12 @@ pub(super) struct Opened {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Inbox,
-    Timeline,
+    Timeline {
+        /// The last `seq` when it was opened: what says of a member's end up to here is the past.
+        opened: u64,
+    },
+    /// The presence of somebody.
+    Presence,
     Queue,
     /// A durable topic subscription and its name in the broker.
     Durable(String),
@@ -76,13 +82,13 @@ pub(super) async fn open(
         Destination::User(_) | Destination::Group(_) => {
             let conversation =
                 destination.conversation(user).ok_or(RefusedError::Denied("no conversation"))?;
-            open_timeline(inner, conversation, frame).await
+            open_timeline(inner, user, destination, conversation, frame).await
         }
         Destination::Presence(other) => {
             let (place, reader) = live(inner, &address::presence(other)).await?;
             let now = Arc::new(Outgoing::new(inner.presence_message(other).await?));
             let first = stream::iter([Input::Live(FeedItem::Messages([now].into()))]);
-            Ok(Opened::live(first.chain(feed(place, reader)), Kind::Live))
+            Ok(Opened::live(first.chain(feed(place, reader)), Kind::Presence))
         }
         Destination::OwnUserDestination(to) => {
             let (place, reader) = live(inner, &address::user_destination(user, to)).await?;
@@ -154,6 +160,8 @@ async fn inbox(
 
 async fn open_timeline(
     inner: &Arc<Inner>,
+    user: &UserName,
+    destination: &Destination,
     conversation: ConversationId,
     frame: &view::Subscribe,
 ) -> Result<Opened, GatewayError> {
@@ -166,7 +174,11 @@ async fn open_timeline(
     };
     // Live first, then the store: what is stored in between comes from both and is given once.
     let (place, reader) = live(inner, &address::conversation(&conversation)).await?;
-    let position = inner.store.position(&conversation).await?;
+    let mut position = inner.store.position(&conversation).await?;
+    // Who was removed up to here is not told by a later message.
+    inner.authorize(user, Action::Subscribe, destination).await?;
+    let floor = inner.visible_after(user, &conversation).await?;
+    position.first_seq = position.first_seq.max(floor + 1);
     let mut headers = vec![
         ("epoch", position.epoch.as_str().to_owned()),
         ("last-seq", position.last_seq.to_string()),
@@ -182,8 +194,9 @@ async fn open_timeline(
             last = position.first_seq.saturating_sub(1);
         }
     }
+    let kind = Kind::Timeline { opened: position.last_seq };
     let stream = timeline(Arc::clone(inner), conversation, place, reader, last, after.is_some());
-    Ok(Opened { headers, ..Opened::live(stream, Kind::Timeline) })
+    Ok(Opened { headers, ..Opened::live(stream, kind) })
 }
 
 async fn live(

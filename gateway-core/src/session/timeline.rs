@@ -58,9 +58,9 @@ impl Timeline {
         loop {
             if self.behind {
                 let page = Page::after(self.last, PAGE).with_max_octets(PAGE_OCTETS);
-                let page = match self.inner.store.history(&self.conversation, page).await {
+                let page = match self.inner.read(&self.conversation, page).await {
                     Ok(page) => page,
-                    Err(error) => return Some((Input::Ended(Ended::Store(error)), None)),
+                    Err(error) => return Some((Input::Ended(Ended::Failed(error)), None)),
                 };
                 let Some(last) = page.last() else {
                     self.behind = false;

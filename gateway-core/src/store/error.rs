@@ -1,3 +1,5 @@
+use super::ChangeError;
+
 /// Why the store did not do what it was asked to
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -11,6 +13,9 @@ pub enum StoreError {
     /// The caller asks for something that the store never takes; the text names the limit
     #[error("the store refuses this: {0}")]
     Refused(String),
+    /// The message that was to be changed is not there or may not be changed so
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// The store's data cannot be understood: another program's file, a newer version, damage
     #[error("the store is unusable: {0}")]
     Unusable(String),

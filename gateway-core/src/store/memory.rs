@@ -1,3 +1,5 @@
+mod change;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -5,11 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::limits::{check, octets_of};
+use super::message::expiry;
 use super::search::text_of_stored;
 use super::{
-    Appended, ConversationSummary, DEDUPE_MILLIS, Epoch, Marker, Marks, MessageId, MessageStore,
-    NewMessage, OutboxId, Page, Position, Search, SearchScope, StoreError, StoredMessage,
-    Unpublished, UnreadRange,
+    Appended, ChangeError, ConversationSummary, DEDUPE_MILLIS, Epoch, Marker, Marks, MessageId,
+    MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search, SearchScope,
+    StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, ConversationKind, GroupName, UserName};
@@ -96,6 +99,8 @@ struct Conversation {
     counted: u64,
     /// How many of them are forgotten
     counted_forgotten: u64,
+    /// Messages that no longer count as unread from this time on: recalled, or expired
+    fading: BTreeMap<u64, u64>,
     marks: BTreeMap<UserName, Progress>,
 }
 
@@ -103,6 +108,8 @@ struct Kept {
     message: StoredMessage,
     /// [`Conversation::counted`] as it was with this message
     counted: u64,
+    /// As it was before its first edit
+    original: Option<Box<StoredMessage>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -125,15 +132,27 @@ impl Conversation {
         self.messages.get(index).map_or(self.counted, |kept| kept.counted)
     }
 
-    fn unread_of(&self, user: &UserName) -> u64 {
-        let read = self.marks.get(user).map_or(0, |progress| progress.read_counted);
-        self.counted - read.max(self.counted_forgotten)
+    fn unread_of(&self, user: &UserName, now: u64) -> u64 {
+        let progress = self.marks.get(user).copied().unwrap_or_default();
+        let faded = self.fading.range(progress.read + 1..).filter(|(_, at)| **at <= now).count();
+        self.counted - progress.read_counted.max(self.counted_forgotten) - faded as u64
     }
 
     fn marks(&self) -> Vec<Marks> {
         let marks = self.marks.iter();
         marks.map(|(user, at)| Marks::new(user.clone(), at.read, at.delivered)).collect()
     }
+}
+
+/// Takes away what a recalled message, which waits in the outbox, has said; gives its octets
+fn wipe(outbox: &mut BTreeMap<OutboxId, Unpublished>, target: MessageId) -> usize {
+    let Some(entry) = outbox.values_mut().find(|entry| entry.message.message_id == target) else {
+        return 0;
+    };
+    let before = super::limits::octets_of_stored(&entry.message);
+    entry.message.headers.clear();
+    entry.message.body.clear();
+    before - super::limits::octets_of_stored(&entry.message)
 }
 
 impl State {
@@ -152,6 +171,9 @@ impl State {
             return Ok(first.clone().with_outbox(waiting).as_duplicate());
         }
         let octets = octets_of(&message);
+        if message.change.is_some() && !self.conversations.contains_key(&message.conversation) {
+            return Err(ChangeError::NoTarget.into());
+        }
 
         let targets = message.targets.clone();
         let id = message.conversation.clone();
@@ -164,15 +186,25 @@ impl State {
             }
         }
         let seq = conversation.last_seq + 1;
+        let (grown, shrunk) = conversation.change(&message, seq)?;
+        self.octets = (self.octets + grown).saturating_sub(shrunk);
+        if let Some(change) =
+            message.change.as_ref().filter(|_| message.kind == MessageKind::Recall)
+        {
+            self.outbox_octets -= wipe(&mut self.outbox, change.target);
+        }
         let timestamp = now.max(conversation.last_time);
         let message = StoredMessage::new(message, seq, MessageId::generate(), timestamp);
         conversation.last_seq = seq;
         conversation.last_time = timestamp;
-        conversation.counted += u64::from(message.kind.counts_as_unread());
+        if message.kind.counts_as_unread() {
+            conversation.counted += 1;
+            conversation.fading.extend(expiry(&message.headers).map(|at| (seq, at)));
+        }
         let counted = conversation.counted;
         let progress = Progress { read: seq, delivered: seq, read_counted: counted };
         conversation.marks.insert(message.sender.clone(), progress);
-        conversation.messages.push_back(Kept { message: message.clone(), counted });
+        conversation.messages.push_back(Kept { message: message.clone(), counted, original: None });
         self.oldest.push_back(id.clone());
         self.octets += octets;
 
@@ -197,8 +229,9 @@ impl State {
             let Some(conversation) = self.conversations.get_mut(&id) else { continue };
             let Some(kept) = conversation.messages.pop_front() else { continue };
             conversation.counted_forgotten = kept.counted;
+            conversation.fading.remove(&kept.message.seq);
+            self.octets = self.octets.saturating_sub(kept.octets());
             let message = kept.message;
-            self.octets -= super::limits::octets_of_stored(&message);
             if let Some(key) = message.idempotency_key {
                 let key = (message.sender, key);
                 // The key may meanwhile stand for a later message.
@@ -270,6 +303,20 @@ impl MessageStore for MemoryStore {
         }
     }
 
+    async fn find(
+        &self,
+        conversation: &ConversationId,
+        message: MessageId,
+        original: bool,
+    ) -> Result<Option<StoredMessage>, StoreError> {
+        let state = self.state();
+        let kept = state.conversations.get(conversation).and_then(|c| c.find(message));
+        Ok(kept.map(|kept| match &kept.original {
+            Some(first) if original => StoredMessage::clone(first),
+            _ => kept.message.clone(),
+        }))
+    }
+
     async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
         let state = self.state();
         let (first, last) = state
@@ -316,6 +363,7 @@ impl MessageStore for MemoryStore {
         groups: &[GroupName],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
+        let now = self.clock.now_millis();
         let state = self.state();
         let mut found: Vec<_> = state.of_user(user, groups).collect();
         let time = |conversation: &Option<&Conversation>| conversation.map_or(0, |c| c.last_time);
@@ -327,7 +375,7 @@ impl MessageStore for MemoryStore {
                 summary.last_seq = conversation.last_seq;
                 summary.last_message =
                     conversation.messages.back().map(|kept| kept.message.clone());
-                summary.unread = conversation.unread_of(user);
+                summary.unread = conversation.unread_of(user, now);
                 summary.markers = conversation.marks();
             }
             summary

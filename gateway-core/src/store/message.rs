@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use uuid::{Builder, Uuid};
 
+use super::{Change, Reaction};
 use crate::names::{ConversationId, DeviceName, UserName};
 
 /// The identity of a stored message: unique, and never given twice
@@ -170,6 +171,8 @@ pub struct NewMessage {
     pub body: Bytes,
     /// The broker topics it goes to once stored; none means that the outbox does not hear of it
     pub targets: Vec<String>,
+    /// The message that it changes, if it is an edit, a recall or a reaction
+    pub change: Option<Change>,
 }
 
 impl NewMessage {
@@ -184,6 +187,7 @@ impl NewMessage {
             headers: Vec::new(),
             body: body.into(),
             targets: Vec::new(),
+            change: None,
         }
     }
 
@@ -219,6 +223,13 @@ impl NewMessage {
     #[must_use]
     pub fn with_targets(mut self, targets: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.targets = targets.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets what it changes
+    #[must_use]
+    pub const fn with_change(mut self, change: Change) -> Self {
+        self.change = Some(change);
         self
     }
 }
@@ -308,8 +319,14 @@ pub struct StoredMessage {
     pub idempotency_key: Option<String>,
     /// Headers that travel with it
     pub headers: Vec<(String, String)>,
-    /// Its content
+    /// Its content; that of the last edit, if it was edited
     pub body: Bytes,
+    /// The `seq` of its last edit
+    pub edited: Option<u64>,
+    /// The `seq` of its recall: headers and body are gone then
+    pub recalled: Option<u64>,
+    /// What others have said to it in a word, one for each user, in the order of saying
+    pub reactions: Vec<Reaction>,
 }
 
 impl StoredMessage {
@@ -327,8 +344,34 @@ impl StoredMessage {
             idempotency_key: message.idempotency_key,
             headers: message.headers,
             body: message.body,
+            edited: None,
+            recalled: None,
+            reactions: Vec::new(),
         }
     }
+
+    /// When it is no longer shown, in milliseconds since 1970, UTC
+    #[must_use]
+    pub fn expires(&self) -> Option<u64> {
+        expiry(&self.headers)
+    }
+
+    /// Takes headers and body out where the message has expired at `now`, but for the `expires` header
+    pub(crate) fn fade(&mut self, now: u64) {
+        if self.expires().is_some_and(|expires| expires <= now) {
+            self.headers.retain(|(name, _)| name == EXPIRES);
+            self.body = Bytes::new();
+            self.reactions.clear();
+        }
+    }
+}
+
+const EXPIRES: &str = "expires";
+
+/// When a message with these headers expires, in milliseconds since 1970; what is no number is none, as a broker has it
+pub(crate) fn expiry(headers: &[(String, String)]) -> Option<u64> {
+    let (_, value) = headers.iter().find(|(name, _)| name == EXPIRES)?;
+    value.parse().ok().filter(|millis| *millis > 0)
 }
 
 /// The place of an entry in the outbox; grows in the order of storing

@@ -1,5 +1,6 @@
 //! What the gateway keeps for good: messages, who has read how far, and what the broker has yet to confirm.
 
+mod change;
 mod error;
 mod limits;
 mod memory;
@@ -21,6 +22,8 @@ use async_trait::async_trait;
 
 use crate::names::{ConversationId, GroupName, UserName};
 
+pub(crate) use change::IN_REPLY_TO;
+pub use change::{Change, ChangeError, MAX_REACTION_OCTETS, MAX_REACTIONS, Reaction};
 pub use error::StoreError;
 pub use limits::MAX_KEY_OCTETS;
 pub use memory::MemoryStore;
@@ -66,6 +69,9 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     /// - otherwise it gets the next `seq` of its conversation, from 1, without gaps; a message id; and a timestamp that
     ///   is not before that of the conversation's previous message;
     /// - the sender's read and delivered markers move to the new `seq`;
+    /// - if it has a [`Change`], that is made: an edit puts its body in the place of the target's, a recall takes headers
+    ///   and body of the target and of its edits away for good, a reaction replaces the sender's earlier one (an empty
+    ///   body takes it back);
     /// - if it has targets, an entry goes to the outbox, from where [`unpublished`](Self::unpublished) gives it until
     ///   [`mark_published`](Self::mark_published) takes it out.
     ///
@@ -73,7 +79,7 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Refused`] concerns one message and leaves the others alone. Every other error means that nothing
+    /// [`StoreError::Refused`] and [`StoreError::Change`] concern one message and leave the others alone. Every other error means that nothing
     /// of the batch was stored; [`StoreError::is_retryable`] says whether the same batch may succeed later (a full
     /// disk, for one). Only where a store over a network loses its connection in the middle of a commit nobody knows;
     /// what was stored then is in the outbox.
@@ -91,6 +97,20 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
         conversation: &ConversationId,
         page: Page,
     ) -> Result<Vec<StoredMessage>, StoreError>;
+
+    /// One message by its id, as it is now or, with `original`, as it was before its first edit
+    ///
+    /// `None` if the conversation has no such message.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn find(
+        &self,
+        conversation: &ConversationId,
+        message: MessageId,
+        original: bool,
+    ) -> Result<Option<StoredMessage>, StoreError>;
 
     /// From where to where the store has the conversation
     ///
@@ -125,7 +145,8 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     /// The conversations of `user`, the one with the latest message first, at most `limit`
     ///
     /// These are his direct conversations that have a message, and those of `groups`, which are the groups he is a
-    /// member of; groups without a message come last.
+    /// member of; groups without a message come last. What was recalled, and what has expired (its `expires` header), is
+    /// no longer unread.
     ///
     /// # Errors
     ///

@@ -1,5 +1,7 @@
 //! Lists of texts as one value of a database.
 
+use super::Reaction;
+
 /// Writes texts one after the other, each after its length in octets as four octets, lowest first
 pub(in crate::store) fn pack<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let mut packed = Vec::new();
@@ -9,6 +11,29 @@ pub(in crate::store) fn pack<'a>(texts: impl IntoIterator<Item = &'a str>) -> Ve
         packed.extend_from_slice(text.as_bytes());
     }
     packed
+}
+
+pub(in crate::store) fn pack_headers(headers: &[(String, String)]) -> Vec<u8> {
+    pack(headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]))
+}
+
+pub(in crate::store) fn unpack_headers(packed: &[u8]) -> Option<Vec<(String, String)>> {
+    Some(pairs(unpack(packed)?).collect())
+}
+
+pub(in crate::store) fn pack_reactions(reactions: &[Reaction]) -> Option<Vec<u8>> {
+    let texts = reactions.iter().flat_map(|one| [one.user.as_str(), one.text.as_str()]);
+    (!reactions.is_empty()).then(|| pack(texts))
+}
+
+pub(in crate::store) fn unpack_reactions(packed: Option<&[u8]>) -> Option<Vec<Reaction>> {
+    let reaction = |(user, text): (String, String)| Some(Reaction::new(user.parse().ok()?, text));
+    pairs(unpack(packed.unwrap_or_default())?).map(reaction).collect()
+}
+
+fn pairs(texts: Vec<String>) -> impl Iterator<Item = (String, String)> {
+    let mut texts = texts.into_iter();
+    std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
 }
 
 /// Reads what [`pack`] wrote

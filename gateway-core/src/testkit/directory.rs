@@ -7,7 +7,10 @@ use futures::future::join_all;
 
 use super::{Check, Harness, START, clock, conversation, group, same, table, text, user};
 use crate::auth::PasswordHash;
-use crate::directory::{Directory, DirectoryError, MAX_DEVICES, Registration, Role};
+use crate::directory::{
+    Contact, Directory, DirectoryError, GroupSettings, HistoryFrom, MAX_DEVICES, Member,
+    Registration, Role,
+};
 use crate::names::{DeviceName, UserName};
 
 type Outcome = Result<(), String>;
@@ -33,6 +36,9 @@ macro_rules! __directory_checks {
             participants_are_everyone_who_gets_a_message
             a_device_is_new_once
             devices_are_bounded_in_number
+            a_member_is_kept_as_he_joined
+            a_group_is_run_as_it_was_set
+            a_block_is_of_one_by_another
             who_is_known_survives_a_restart
         }
     };
@@ -164,9 +170,9 @@ async fn members_come_and_go(harness: Any<'_>) -> Outcome {
     let (ops, none) = (group("ops")?, group("none")?);
     let (alice, bob, carol) = (user("alice")?, user("bob")?, user("carol")?);
     people.create_group(&ops, &carol, &[]).await.map_err(text)?;
-    same!(people.add_member(&ops, &bob, Role::Member).await, Ok(true), "adding bob");
-    same!(people.add_member(&ops, &alice, Role::Admin).await, Ok(true), "adding alice");
-    same!(people.add_member(&ops, &alice, Role::Member).await, Ok(false), "adding alice again");
+    same!(people.add_member(&ops, &bob, Role::Member, 0).await, Ok(true), "adding bob");
+    same!(people.add_member(&ops, &alice, Role::Admin, 0).await, Ok(true), "adding alice");
+    same!(people.add_member(&ops, &alice, Role::Member, 0).await, Ok(false), "adding alice again");
     let wanted = ["carol:owner", "bob:member", "alice:admin"];
     same!(members(&people, "ops").await?, wanted, "members in the order of joining");
     same!(people.role(&ops, &alice).await, Ok(Some(Role::Admin)), "alice's role");
@@ -182,17 +188,17 @@ async fn members_come_and_go(harness: Any<'_>) -> Outcome {
     same!(people.remove_member(&ops, &bob).await, Ok(true), "removing bob");
     same!(people.remove_member(&ops, &bob).await, Ok(false), "removing bob again");
     same!(people.role(&ops, &bob).await, Ok(None), "bob's role afterwards");
-    same!(people.add_member(&ops, &bob, Role::Member).await, Ok(true), "adding bob again");
+    same!(people.add_member(&ops, &bob, Role::Member, 0).await, Ok(true), "adding bob again");
     let wanted = ["carol:owner", "alice:admin", "bob:member"];
     same!(members(&people, "ops").await?, wanted, "members afterwards");
 
     let missing = Err(DirectoryError::NoSuchGroup(none.clone()));
-    same!(people.add_member(&none, &bob, Role::Member).await, missing, "adding to no group");
+    same!(people.add_member(&none, &bob, Role::Member, 0).await, missing, "adding to no group");
     same!(people.remove_member(&none, &bob).await, missing, "removing from no group");
     same!(people.set_role(&none, &bob, Role::Admin).await, missing, "promoting in no group");
     let stranger = user("nobody")?;
     let nobody = Err(DirectoryError::NoSuchUser(stranger.clone()));
-    same!(people.add_member(&ops, &stranger, Role::Member).await, nobody, "adding nobody");
+    same!(people.add_member(&ops, &stranger, Role::Member, 0).await, nobody, "adding nobody");
     Ok(())
 }
 
@@ -209,7 +215,7 @@ async fn a_group_with_members_has_an_owner(harness: Any<'_>) -> Outcome {
     same!(members(&people, "ops").await?, ["bob:member", "carol:owner"], "after the owner left");
     people.remove_member(&ops, &carol).await.map_err(text)?;
     same!(members(&people, "ops").await?, ["bob:owner"], "after the last admin left");
-    people.add_member(&ops, &alice, Role::Owner).await.map_err(text)?;
+    people.add_member(&ops, &alice, Role::Owner, 0).await.map_err(text)?;
     same!(
         people.set_role(&ops, &bob, Role::Member).await,
         Ok(true),
@@ -226,7 +232,7 @@ async fn concurrent_leavers_do_not_leave_a_group_without_owner(harness: Any<'_>)
     let ops = group("ops")?;
     people.create_group(&ops, &user("u00")?, &[]).await.map_err(text)?;
     for name in &all {
-        people.add_member(&ops, &user(name)?, Role::Owner).await.map_err(text)?;
+        people.add_member(&ops, &user(name)?, Role::Owner, 0).await.map_err(text)?;
     }
     let leaving = all.iter().take(11).cloned().map(|name| {
         let (people, ops) = (Arc::clone(&people), ops.clone());
@@ -370,5 +376,71 @@ async fn who_is_known_survives_a_restart(harness: Any<'_>) -> Outcome {
     same!(people.password_hash(&alice).await, Ok(Some(password)), "alice's password");
     same!(members(&people, "ops").await?, ["bob:owner", "alice:member"], "members");
     same!(people.devices(&alice).await, Ok(devices), "alice's devices");
+    Ok(())
+}
+
+async fn a_member_is_kept_as_he_joined(harness: Any<'_>) -> Outcome {
+    let people = with(harness, &["alice", "bob"]).await?;
+    let (ops, alice, bob) = (group("ops")?, user("alice")?, user("bob")?);
+    people.create_group(&ops, &alice, &[]).await.map_err(text)?;
+    same!(people.mute(&ops, &bob, Some(START)).await, Ok(false), "muting no member");
+    people.add_member(&ops, &bob, Role::Member, 41).await.map_err(text)?;
+    let joined = Member::new(bob.clone(), Role::Member).with_since(41);
+    same!(people.member(&ops, &bob).await, Ok(Some(joined.clone())), "bob as he joined");
+    let muted = joined.clone().with_muted_until(Some(START));
+    same!(people.mute(&ops, &bob, Some(START)).await, Ok(true), "muting bob");
+    same!(people.member(&ops, &bob).await, Ok(Some(muted.clone())), "bob when muted");
+    let everyone = Some(vec![Member::new(alice, Role::Owner), muted]);
+    same!(people.members(&ops).await, Ok(everyone), "everyone");
+    same!(people.mute(&ops, &bob, None).await, Ok(true), "letting bob speak");
+    same!(people.member(&ops, &bob).await, Ok(Some(joined)), "bob when he may speak again");
+    people.mute(&ops, &bob, Some(START)).await.map_err(text)?;
+    people.remove_member(&ops, &bob).await.map_err(text)?;
+    same!(people.member(&ops, &bob).await, Ok(None), "bob when he is gone");
+    people.add_member(&ops, &bob, Role::Member, 50).await.map_err(text)?;
+    let again = Member::new(bob.clone(), Role::Member).with_since(50);
+    same!(people.member(&ops, &bob).await, Ok(Some(again)), "bob when he is back");
+    Ok(())
+}
+
+async fn a_group_is_run_as_it_was_set(harness: Any<'_>) -> Outcome {
+    let people = with(harness, &["alice"]).await?;
+    let (ops, alice) = (group("ops")?, user("alice")?);
+    same!(people.settings(&ops).await, Ok(None), "settings of no group");
+    let set = GroupSettings::default()
+        .with_title("Operations ✓")
+        .with_open(true)
+        .with_history(HistoryFrom::Joining);
+    let missing = Err(DirectoryError::NoSuchGroup(ops.clone()));
+    same!(people.set_settings(&ops, &set).await, missing, "setting no group");
+    people.create_group(&ops, &alice, &[]).await.map_err(text)?;
+    same!(people.settings(&ops).await, Ok(Some(GroupSettings::default())), "settings at first");
+    people.set_settings(&ops, &set).await.map_err(text)?;
+    same!(people.settings(&ops).await, Ok(Some(set)), "settings that were set");
+    Ok(())
+}
+
+async fn a_block_is_of_one_by_another(harness: Any<'_>) -> Outcome {
+    let people = with(harness, &["alice", "bob", "carol"]).await?;
+    let (alice, bob, carol) = (user("alice")?, user("bob")?, user("carol")?);
+    same!(people.contact(&alice, &bob).await, Ok(Contact::Open), "contact at first");
+    same!(people.block(&alice, &bob).await, Ok(true), "the first block");
+    same!(people.block(&alice, &bob).await, Ok(false), "the same block again");
+    same!(people.contact(&alice, &bob).await, Ok(Contact::Blocks), "who has blocked");
+    same!(people.contact(&bob, &alice).await, Ok(Contact::Blocked), "who was blocked");
+    same!(people.contact(&carol, &bob).await, Ok(Contact::Open), "others");
+    same!(people.contact(&bob, &bob).await, Ok(Contact::Open), "oneself");
+    people.block(&carol, &bob).await.map_err(text)?;
+    same!(people.blocked(&alice).await, Ok(vec![bob.clone()]), "whom alice has blocked");
+    let both = vec![alice.clone(), carol.clone()];
+    same!(people.blockers(&bob).await, Ok(both), "who has blocked bob");
+    same!(people.unblock(&alice, &bob).await, Ok(true), "taking it back");
+    same!(people.unblock(&alice, &bob).await, Ok(false), "taking it back again");
+    same!(people.contact(&bob, &alice).await, Ok(Contact::Open), "contact at last");
+    let nobody = user("nobody")?;
+    let missing = Err(DirectoryError::NoSuchUser(nobody.clone()));
+    same!(people.contact(&alice, &nobody).await, missing, "contact with nobody");
+    let missing = Err(DirectoryError::NoSuchUser(nobody.clone()));
+    same!(people.block(&alice, &nobody).await, missing, "blocking nobody");
     Ok(())
 }

@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use super::changes::{
+    a_recall_leaves_nothing_of_what_was_said, a_user_has_one_reaction_to_a_message,
+    an_edit_shows_its_body_and_the_original_is_kept, only_what_may_be_changed_is_changed,
+    search_follows_edits_and_recalls, what_is_recalled_or_has_expired_is_not_unread,
+};
 use super::search::{
     search_finds_after_a_restart, search_finds_parts_of_texts_without_spaces,
     search_finds_texts_of_plain_messages_only, search_finds_words_and_phrases,
@@ -61,6 +66,12 @@ macro_rules! __message_store_checks {
             what_is_published_leaves_the_outbox
             outbox_ids_are_never_used_twice
             what_was_answered_survives_a_restart
+            an_edit_shows_its_body_and_the_original_is_kept
+            a_recall_leaves_nothing_of_what_was_said
+            only_what_may_be_changed_is_changed
+            a_user_has_one_reaction_to_a_message
+            what_is_recalled_or_has_expired_is_not_unread
+            search_follows_edits_and_recalls
             health_is_good
         }
     };

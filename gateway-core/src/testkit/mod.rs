@@ -9,6 +9,7 @@
 //!
 //! The macros need `tokio` with the features `macros` and `rt-multi-thread` in the crate that uses them.
 
+mod changes;
 mod directory;
 mod message_store;
 mod search;

@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use deadpool_postgres::Transaction;
 
+use super::change;
 use super::error::Failure;
 use super::query::message_id;
 use super::search;
 use super::value::{text, to_sql, unsigned};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
-use crate::store::pack::pack;
+use crate::store::message::expiry;
+use crate::store::pack::{pack, pack_headers};
 use crate::store::search::text_of_new;
 use crate::store::{
     Appended, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId, StoreError,
@@ -44,6 +46,7 @@ pub(super) async fn append(
     let mut conversations = lock_conversations(transaction, &names).await?;
 
     let mut rows = Rows::default();
+    let mut outbox = HashMap::new();
     let mut outcome = Vec::with_capacity(batch.len());
     for (message, checked) in batch.iter().zip(checked) {
         if let Err(refused) = checked {
@@ -55,17 +58,33 @@ pub(super) async fn append(
             outcome.push(Ok(first.clone().as_duplicate()));
             continue;
         }
+        if message.change.is_some() {
+            // What it changes may be in this batch: that has to be written before.
+            let before = std::mem::take(&mut rows);
+            outbox.extend(before.write(transaction, &conversations, node).await?);
+        }
         let Some(conversation) = conversations.get_mut(message.conversation.as_str()) else {
             let lost = format!("conversation {} could not be made", message.conversation);
             return Err(StoreError::Unusable(lost).into());
         };
-        let appended = rows.add(message, conversation, now);
+        let mut target = None;
+        if let Some(change) = &message.change {
+            let (id, seq) = (conversation.id, conversation.last_seq + 1);
+            match change::apply(transaction, id, message, change, seq).await? {
+                Ok(seq) => target = Some(seq),
+                Err(refused) => {
+                    outcome.push(Err(refused));
+                    continue;
+                }
+            }
+        }
+        let appended = rows.add(message, conversation, target, now);
         if let Some(key) = key {
             known.insert(key, appended.clone());
         }
         outcome.push(Ok(appended));
     }
-    let outbox = rows.write(transaction, &conversations, node).await?;
+    outbox.extend(rows.write(transaction, &conversations, node).await?);
     forget_keys(transaction, batch.len(), now).await?;
     for appended in outcome.iter_mut().flatten() {
         // Of a repeated key it is known already, unless its first use is in this batch.
@@ -233,7 +252,11 @@ struct Rows<'a> {
     headers: Vec<Vec<u8>>,
     body: Vec<&'a [u8]>,
     words: Vec<Option<String>>,
+    /// What it changes
+    target: Vec<Option<i64>>,
     targets: Vec<Option<Vec<u8>>>,
+    /// Conversation, seq and time of those that expire
+    fading: Vec<(i64, i64, i64)>,
 }
 
 impl<'a> Rows<'a> {
@@ -241,14 +264,18 @@ impl<'a> Rows<'a> {
         &mut self,
         message: &'a NewMessage,
         conversation: &mut Conversation,
+        target: Option<u64>,
         now: u64,
     ) -> Appended {
         conversation.last_seq += 1;
         conversation.last_time = conversation.last_time.max(now);
         conversation.counted += u64::from(message.kind.counts_as_unread());
         let id = MessageId::generate();
-        let headers =
-            message.headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+        if message.kind.counts_as_unread()
+            && let Some(until) = expiry(&message.headers)
+        {
+            self.fading.push((conversation.id, to_sql(conversation.last_seq), to_sql(until)));
+        }
         let targets = || pack(message.targets.iter().map(String::as_str));
         self.conversation.push(conversation.id);
         self.name.push(message.conversation.as_str());
@@ -260,10 +287,11 @@ impl<'a> Rows<'a> {
         self.kind.push(message.kind.as_str());
         self.key.push(message.idempotency_key.as_ref().map(String::as_bytes));
         self.counted.push(to_sql(conversation.counted));
-        self.headers.push(pack(headers));
+        self.headers.push(pack_headers(&message.headers));
         self.body.push(&message.body);
         let words = |text| search::vector(conversation.id, text);
         self.words.push(text_of_new(message).and_then(words));
+        self.target.push(target.map(to_sql));
         self.targets.push((!message.targets.is_empty()).then(targets));
         let seq = conversation.last_seq;
         Appended::new(message.conversation.clone(), seq, id, conversation.last_time)
@@ -282,14 +310,15 @@ impl<'a> Rows<'a> {
         let insert = transaction
             .prepare_cached(
                 "INSERT INTO message
-                    (conversation, seq, id, time, sender, device, kind, key, counted, headers, body, words)
+                    (conversation, seq, id, time, sender, device, kind, key, counted, headers, body,
+                     words, target)
                  SELECT conversation, seq, id, time, sender, device, kind, key, counted, headers, body,
-                    words::tsvector
+                    words::tsvector, target
                  FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[],
                     $6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bytea[],
-                    $12::text[])
+                    $12::text[], $13::bigint[])
                     AS new (conversation, seq, id, time, sender, device, kind, key, counted, headers,
-                        body, words)",
+                        body, words, target)",
             )
             .await?;
         transaction
@@ -308,9 +337,19 @@ impl<'a> Rows<'a> {
                     &self.headers,
                     &self.body,
                     &self.words,
+                    &self.target,
                 ],
             )
             .await?;
+        if !self.fading.is_empty() {
+            let (mut id, mut seq, mut until) = (Vec::new(), Vec::new(), Vec::new());
+            for (conversation, number, time) in &self.fading {
+                id.push(*conversation);
+                seq.push(*number);
+                until.push(*time);
+            }
+            change::fade(transaction, &id, &seq, &until).await?;
+        }
         self.write_conversations(transaction, conversations).await?;
         self.write_marks(transaction).await?;
         let outbox = self.write_outbox(transaction, node).await?;

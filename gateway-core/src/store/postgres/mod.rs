@@ -1,6 +1,7 @@
 //! Messages and people in a PostgreSQL database, which several nodes share.
 
 mod append;
+mod change;
 mod error;
 mod nodes;
 mod query;
@@ -24,8 +25,9 @@ use tokio_postgres::config::{Config, Host};
 pub(crate) use self::error::Failure;
 use self::nodes::Node;
 use super::{
-    Appended, ConversationSummary, Epoch, Marker, Marks, MessageStore, NewMessage, OutboxId, Page,
-    Position, Search, SharedOutbox, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ConversationSummary, Epoch, Marker, Marks, MessageId, MessageStore, NewMessage,
+    OutboxId, Page, Position, Search, SharedOutbox, StoreError, StoredMessage, Unpublished,
+    UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -270,6 +272,15 @@ impl MessageStore for PostgresStore {
         Ok(query::history(&self.client().await?, conversation, page).await?)
     }
 
+    async fn find(
+        &self,
+        conversation: &ConversationId,
+        message: MessageId,
+        original: bool,
+    ) -> Result<Option<StoredMessage>, StoreError> {
+        Ok(query::find(&self.client().await?, conversation, message, original).await?)
+    }
+
     async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
         Ok(query::position(&self.client().await?, conversation, self.epoch.clone()).await?)
     }
@@ -298,7 +309,7 @@ impl MessageStore for PostgresStore {
         groups: &[GroupName],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        Ok(query::conversations(&self.client().await?, user, groups, limit).await?)
+        Ok(query::conversations(&self.client().await?, user, groups, limit, self.now()).await?)
     }
 
     async fn unread(

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use deadpool_postgres::Client;
 use tokio_postgres::Row;
 
+use super::change;
 use super::error::Failure;
 use super::value::{text, to_sql, unreadable, unsigned};
 use crate::names::{ConversationId, GroupName, UserName};
-use crate::store::pack::unpack;
+use crate::store::pack::{unpack, unpack_headers, unpack_reactions};
 use crate::store::{
     ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
     Unpublished, UnreadRange,
@@ -21,21 +22,20 @@ const MAX_OUTBOX_PART: i64 = 8 * 1024 * 1024;
 /// What [`stored_message`] reads
 macro_rules! message_columns {
     () => {
-        "m.seq, m.id, m.time, m.sender, m.device, m.kind, m.key, m.headers, m.body"
+        "m.seq, m.id, m.time, m.sender, m.device, m.kind, m.key, m.headers, m.body,
+         m.edited, m.recalled, m.reactions"
     };
 }
 pub(super) use message_columns;
+
+pub(super) fn headers(row: &Row, index: usize) -> Result<Vec<(String, String)>, Failure> {
+    unpack_headers(row.try_get(index)?).ok_or_else(|| unreadable("damaged headers"))
+}
 
 pub(super) fn stored_message(
     row: &Row,
     conversation: ConversationId,
 ) -> Result<StoredMessage, Failure> {
-    let texts = unpack(row.try_get(7)?).ok_or_else(|| unreadable("damaged headers"))?;
-    let mut texts = texts.into_iter();
-    let mut headers = Vec::with_capacity(texts.len() / 2);
-    while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
-        headers.push((name, value));
-    }
     let device: Option<&str> = row.try_get(4)?;
     let key: Option<&[u8]> = row.try_get(6)?;
     let key = key.map(|key| String::from_utf8(key.to_vec())).transpose().map_err(unreadable)?;
@@ -48,8 +48,12 @@ pub(super) fn stored_message(
         device: device.map(str::parse).transpose().map_err(unreadable)?,
         kind: text(row, 5)?,
         idempotency_key: key,
-        headers,
+        headers: headers(row, 7)?,
         body: Bytes::copy_from_slice(row.try_get(8)?),
+        edited: row.try_get::<_, Option<i64>>(9)?.map(i64::cast_unsigned),
+        recalled: row.try_get::<_, Option<i64>>(10)?.map(i64::cast_unsigned),
+        reactions: unpack_reactions(row.try_get(11)?)
+            .ok_or_else(|| unreadable("damaged reactions"))?,
     })
 }
 
@@ -95,6 +99,24 @@ pub(super) async fn history(
         .query(&statement, &[&conversation.as_str(), &after, &before, &limit, &octets])
         .await?;
     rows.iter().map(|row| stored_message(row, conversation.clone())).collect()
+}
+
+pub(super) async fn find(
+    client: &Client,
+    conversation: &ConversationId,
+    message: MessageId,
+    original: bool,
+) -> Result<Option<StoredMessage>, Failure> {
+    let find = client.prepare_cached("SELECT id FROM conversation WHERE name = $1").await?;
+    let Some(row) = client.query_opt(&find, &[&conversation.as_str()]).await? else {
+        return Ok(None);
+    };
+    let id = row.try_get(0)?;
+    let found = change::find(client, id, conversation, message).await?;
+    match found {
+        Some(message) if original => change::originally(client, id, message).await.map(Some),
+        found => Ok(found),
+    }
 }
 
 pub(super) async fn position(
@@ -152,13 +174,16 @@ impl Line {
         client: &Client,
         user: &UserName,
         groups: &[GroupName],
+        now: u64,
     ) -> Result<Vec<Self>, Failure> {
         let names: Vec<ConversationId> = groups.iter().map(ConversationId::group).collect();
         let texts: Vec<&str> = names.iter().map(ConversationId::as_str).collect();
         let statement = client
             .prepare_cached(
                 "SELECT c.id, c.name, c.last_seq, c.last_time, c.counted,
-                    coalesce(k.read, 0), coalesce(k.read_counted, 0)
+                    coalesce(k.read, 0), coalesce(k.read_counted, 0),
+                    (SELECT count(*) FROM fading f WHERE f.conversation = c.id
+                     AND f.seq > coalesce(k.read, 0) AND f.until <= $3)
                  FROM (
                     SELECT conversation AS id FROM party WHERE person = $1
                     UNION SELECT id FROM conversation WHERE name = ANY($2)
@@ -166,7 +191,7 @@ impl Line {
                  LEFT JOIN mark k ON k.conversation = c.id AND k.person = $1",
             )
             .await?;
-        let rows = client.query(&statement, &[&user.as_str(), &texts]).await?;
+        let rows = client.query(&statement, &[&user.as_str(), &texts, &to_sql(now)]).await?;
         let mut lines = rows
             .iter()
             .map(|row| {
@@ -176,7 +201,7 @@ impl Line {
                     last_seq: unsigned(row, 2)?,
                     last_time: unsigned(row, 3)?,
                     read: unsigned(row, 5)?,
-                    unread: unsigned(row, 4)?.saturating_sub(unsigned(row, 6)?),
+                    unread: unsigned(row, 4)?.saturating_sub(unsigned(row, 6)? + unsigned(row, 7)?),
                 })
             })
             .collect::<Result<Vec<_>, Failure>>()?;
@@ -195,8 +220,9 @@ pub(super) async fn conversations(
     user: &UserName,
     groups: &[GroupName],
     limit: usize,
+    now: u64,
 ) -> Result<Vec<ConversationSummary>, Failure> {
-    let mut lines = Line::of_user(client, user, groups).await?;
+    let mut lines = Line::of_user(client, user, groups, now).await?;
     lines.sort_by(|a, b| b.last_time.cmp(&a.last_time).then_with(|| a.name.cmp(&b.name)));
     lines.truncate(limit);
     let ids: Vec<i64> = lines.iter().filter_map(|line| line.id).collect();
@@ -245,7 +271,7 @@ async fn last_messages(
         .await?;
     let mut found = HashMap::new();
     for row in client.query(&statement, &[&ids]).await? {
-        found.insert(row.try_get(10)?, stored_message(&row, text(&row, 9)?)?);
+        found.insert(row.try_get(13)?, stored_message(&row, text(&row, 12)?)?);
     }
     Ok(found)
 }
@@ -255,7 +281,7 @@ pub(super) async fn unread(
     user: &UserName,
     groups: &[GroupName],
 ) -> Result<Vec<UnreadRange>, Failure> {
-    let mut lines = Line::of_user(client, user, groups).await?;
+    let mut lines = Line::of_user(client, user, groups, 0).await?;
     lines.retain(|line| line.read < line.last_seq);
     lines.sort_by(|a, b| a.last_time.cmp(&b.last_time).then_with(|| a.name.cmp(&b.name)));
     Ok(lines
@@ -296,9 +322,9 @@ pub(super) async fn unpublished(
         client.query(&statement, &[&after, &to_sql(limit as u64), &MAX_OUTBOX_PART, &node]).await?;
     rows.iter()
         .map(|row| {
-            let targets = unpack(row.try_get(10)?).ok_or_else(|| unreadable("damaged targets"))?;
-            let message = stored_message(row, text(row, 11)?)?;
-            Ok(Unpublished::new(OutboxId::new(unsigned(row, 9)?), message, targets))
+            let targets = unpack(row.try_get(13)?).ok_or_else(|| unreadable("damaged targets"))?;
+            let message = stored_message(row, text(row, 14)?)?;
+            Ok(Unpublished::new(OutboxId::new(unsigned(row, 12)?), message, targets))
         })
         .collect()
 }

@@ -16,6 +16,8 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "record", include_str!("migrations/0002_record.sql")),
     (search::MIGRATION, "search", include_str!("migrations/0003_search.sql")),
     (4, "nodes", include_str!("migrations/0004_nodes.sql")),
+    (5, "changes", include_str!("migrations/0005_changes.sql")),
+    (6, "people", include_str!("migrations/0006_people.sql")),
 ];
 
 /// Applies what is missing, all or nothing, and gives the epoch of the history in the database
@@ -36,17 +38,20 @@ pub(super) async fn migrate(transaction: &Transaction<'_>, now: u64) -> Result<E
         check(number, text)?;
         done.push(number);
     }
+    let mut add_texts = false;
     for (number, name, text) in MIGRATIONS.iter().filter(|(number, ..)| !done.contains(number)) {
         transaction.batch_execute(text).await?;
-        if *number == search::MIGRATION {
-            search::add_stored(transaction).await?;
-        }
+        add_texts |= *number == search::MIGRATION;
         transaction
             .execute(
                 "INSERT INTO schema_migration (number, name, sql, applied) VALUES ($1, $2, $3, $4)",
                 &[number, name, text, &to_sql(now)],
             )
             .await?;
+    }
+    // By code that knows the tables as they are now.
+    if add_texts {
+        search::add_stored(transaction).await?;
     }
     transaction
         .execute(

@@ -54,8 +54,8 @@ pub(super) async fn add_stored(
             .await?;
         let (mut conversations, mut seqs, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
         for row in &rows {
-            let message = stored_message(row, text(row, 9)?)?;
-            last = (row.try_get(10)?, to_sql(message.seq));
+            let message = stored_message(row, text(row, 12)?)?;
+            last = (row.try_get(13)?, to_sql(message.seq));
             if let Some(vector) = text_of_stored(&message).and_then(|text| vector(last.0, text)) {
                 conversations.push(last.0);
                 seqs.push(last.1);
@@ -193,7 +193,7 @@ async fn messages(
         .await?;
     let octets = to_sql(max_octets.max(1) as u64);
     let rows = client.query(&statement, &[&names, &seqs, &octets]).await?;
-    rows.iter().map(|row| stored_message(row, text(row, 9)?)).collect()
+    rows.iter().map(|row| stored_message(row, text(row, 12)?)).collect()
 }
 
 /// What is looked for, as a query of the server

@@ -4,13 +4,15 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::query::message_id;
 use super::value::{text, to_sql, unsigned};
-use super::{place, search};
+use super::{change, place, search};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
-use crate::store::pack::pack;
+use crate::store::message::expiry;
+use crate::store::pack::{pack, pack_headers};
 use crate::store::search::text_of_new;
 use crate::store::{
-    Appended, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId, StoreError,
+    Appended, ChangeError, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId,
+    StoreError,
 };
 
 pub(super) fn append(
@@ -38,6 +40,15 @@ fn append_one(
         return Ok(Ok(first));
     }
     let found = Conversation::find(connection, &message.conversation)?;
+    let mut target = None;
+    if let Some(change) = &message.change {
+        let Some(conversation) = &found else { return Ok(Err(ChangeError::NoTarget.into())) };
+        let seq = conversation.last_seq + 1;
+        match change::apply(connection, conversation.id, message, change, seq)? {
+            Ok(place) => target = Some(place),
+            Err(refused) => return Ok(Err(refused)),
+        }
+    }
     let mut conversation = match found {
         Some(conversation) => conversation,
         None => Conversation::create(connection, &message.conversation)?,
@@ -52,11 +63,10 @@ fn append_one(
 
     let id = MessageId::generate();
     let place = place::of(conversation.id, conversation.last_seq);
-    let headers = message.headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
     connection
         .prepare_cached(
-            "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body, target)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             place,
@@ -67,11 +77,17 @@ fn append_one(
             message.kind.as_str(),
             message.idempotency_key,
             to_sql(conversation.counted),
-            pack(headers),
+            pack_headers(&message.headers),
             &*message.body,
+            target,
         ])?;
     if let Some(text) = text_of_new(message) {
         search::add(connection, place, text)?;
+    }
+    if message.kind.counts_as_unread()
+        && let Some(until) = expiry(&message.headers)
+    {
+        change::fade(connection, place, until)?;
     }
     connection
         .prepare_cached(

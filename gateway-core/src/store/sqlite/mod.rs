@@ -1,6 +1,7 @@
 //! Messages and people in one SQLite file.
 
 mod append;
+mod change;
 mod place;
 mod pool;
 mod query;
@@ -22,8 +23,8 @@ use self::pool::Pool;
 use self::writer::Writer;
 use super::limits::octets_of;
 use super::{
-    Appended, ConversationSummary, Epoch, Marker, Marks, MessageStore, NewMessage, OutboxId, Page,
-    Position, Search, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ConversationSummary, Epoch, Marker, Marks, MessageId, MessageStore, NewMessage,
+    OutboxId, Page, Position, Search, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -167,6 +168,16 @@ impl MessageStore for SqliteStore {
         self.read(move |tx| query::history(tx, &conversation, page)).await
     }
 
+    async fn find(
+        &self,
+        conversation: &ConversationId,
+        message: MessageId,
+        original: bool,
+    ) -> Result<Option<StoredMessage>, StoreError> {
+        let conversation = conversation.clone();
+        self.read(move |tx| query::find(tx, &conversation, message, original)).await
+    }
+
     async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
         let (conversation, epoch) = (conversation.clone(), self.epoch.clone());
         self.read(move |tx| query::position(tx, &conversation, epoch)).await
@@ -194,8 +205,8 @@ impl MessageStore for SqliteStore {
         groups: &[GroupName],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        let (user, groups) = (user.clone(), groups.to_vec());
-        self.read(move |tx| query::conversations(tx, &user, &groups, limit)).await
+        let (user, groups, now) = (user.clone(), groups.to_vec(), self.now());
+        self.read(move |tx| query::conversations(tx, &user, &groups, limit, now)).await
     }
 
     async fn unread(

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::place;
 use super::value::{text, to_sql, unreadable, unsigned};
+use super::{change, place};
 use crate::names::{ConversationId, GroupName, UserName};
 use crate::store::limits::octets_of_stored;
-use crate::store::pack::unpack;
+use crate::store::pack::{unpack, unpack_headers, unpack_reactions};
 use crate::store::{
     ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
     Unpublished, UnreadRange,
@@ -19,22 +19,21 @@ const MAX_OUTBOX_PART: usize = 8 * 1024 * 1024;
 /// What [`stored_message`] reads
 macro_rules! message_columns {
     () => {
-        "m.place, m.id, m.time, m.sender, m.device, m.kind, m.key, m.headers, m.body"
+        "m.place, m.id, m.time, m.sender, m.device, m.kind, m.key, m.headers, m.body,
+         m.edited, m.recalled, m.reactions"
     };
 }
 pub(super) use message_columns;
+
+pub(super) fn headers(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<(String, String)>> {
+    unpack_headers(row.get_ref(index)?.as_blob()?)
+        .ok_or_else(|| unreadable(index, "damaged headers"))
+}
 
 pub(super) fn stored_message(
     row: &Row<'_>,
     conversation: ConversationId,
 ) -> rusqlite::Result<StoredMessage> {
-    let texts =
-        unpack(row.get_ref(7)?.as_blob()?).ok_or_else(|| unreadable(7, "damaged headers"))?;
-    let mut texts = texts.into_iter();
-    let mut headers = Vec::with_capacity(texts.len() / 2);
-    while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
-        headers.push((name, value));
-    }
     let device = match row.get_ref(4)?.as_str_or_null()? {
         Some(device) => Some(device.parse().map_err(|error| unreadable(4, error_of(error)))?),
         None => None,
@@ -48,8 +47,12 @@ pub(super) fn stored_message(
         device,
         kind: text(row, 5)?,
         idempotency_key: row.get(6)?,
-        headers,
+        headers: headers(row, 7)?,
         body: Bytes::from(row.get::<_, Vec<u8>>(8)?),
+        edited: row.get::<_, Option<i64>>(9)?.map(i64::cast_unsigned),
+        recalled: row.get::<_, Option<i64>>(10)?.map(i64::cast_unsigned),
+        reactions: unpack_reactions(row.get_ref(11)?.as_blob_or_null()?)
+            .ok_or_else(|| unreadable(11, "damaged reactions"))?,
     })
 }
 
@@ -108,6 +111,21 @@ pub(super) fn history(
     Ok(messages)
 }
 
+pub(super) fn find(
+    connection: &Connection,
+    conversation: &ConversationId,
+    message: MessageId,
+    original: bool,
+) -> rusqlite::Result<Option<StoredMessage>> {
+    let Some(id) = id_of(connection, conversation)? else { return Ok(None) };
+    match change::find(connection, id, conversation, message)? {
+        Some((place, message)) if original => {
+            change::originally(connection, place, message).map(Some)
+        }
+        found => Ok(found.map(|(_, message)| message)),
+    }
+}
+
 pub(super) fn position(
     connection: &Connection,
     conversation: &ConversationId,
@@ -159,7 +177,9 @@ struct Line {
 /// What [`Line::read`] reads
 macro_rules! line_columns {
     () => {
-        "c.id, c.name, c.last_seq, c.last_time, c.counted, coalesce(k.read, 0), coalesce(k.read_counted, 0)"
+        "c.id, c.name, c.last_seq, c.last_time, c.counted, coalesce(k.read, 0), coalesce(k.read_counted, 0),
+         (SELECT count(*) FROM fading f WHERE f.place > (c.id << 32) + coalesce(k.read, 0)
+          AND f.place < (c.id + 1) << 32 AND f.until <= ?2)"
     };
 }
 
@@ -171,7 +191,7 @@ impl Line {
             last_seq: unsigned(row, 2)?,
             last_time: unsigned(row, 3)?,
             read: unsigned(row, 5)?,
-            unread: unsigned(row, 4)?.saturating_sub(unsigned(row, 6)?),
+            unread: unsigned(row, 4)?.saturating_sub(unsigned(row, 6)? + unsigned(row, 7)?),
         })
     }
 
@@ -179,7 +199,9 @@ impl Line {
         connection: &Connection,
         user: &UserName,
         groups: &[GroupName],
+        now: u64,
     ) -> rusqlite::Result<Vec<Self>> {
+        let now = to_sql(now);
         let mut lines: Vec<Self> = connection
             .prepare_cached(concat!(
                 "SELECT ",
@@ -187,18 +209,18 @@ impl Line {
                 " FROM party p JOIN conversation c ON c.id = p.conversation
                  LEFT JOIN mark k ON k.conversation = c.id AND k.user = ?1 WHERE p.user = ?1"
             ))?
-            .query_map([user.as_str()], Self::read)?
+            .query_map(params![user.as_str(), now], Self::read)?
             .collect::<rusqlite::Result<_>>()?;
         let mut statement = connection.prepare_cached(concat!(
             "SELECT ",
             line_columns!(),
             " FROM conversation c
-             LEFT JOIN mark k ON k.conversation = c.id AND k.user = ?1 WHERE c.name = ?2"
+             LEFT JOIN mark k ON k.conversation = c.id AND k.user = ?1 WHERE c.name = ?3"
         ))?;
         for group in groups {
             let name = ConversationId::group(group);
             let line = statement
-                .query_row(params![user.as_str(), name.as_str()], Self::read)
+                .query_row(params![user.as_str(), now, name.as_str()], Self::read)
                 .optional()?;
             lines.push(line.unwrap_or(Self {
                 id: None,
@@ -218,8 +240,9 @@ pub(super) fn conversations(
     user: &UserName,
     groups: &[GroupName],
     limit: usize,
+    now: u64,
 ) -> rusqlite::Result<Vec<ConversationSummary>> {
-    let mut lines = Line::of_user(connection, user, groups)?;
+    let mut lines = Line::of_user(connection, user, groups, now)?;
     lines.sort_by(|a, b| b.last_time.cmp(&a.last_time).then_with(|| a.name.cmp(&b.name)));
     lines.truncate(limit);
     lines
@@ -243,7 +266,7 @@ pub(super) fn unread(
     user: &UserName,
     groups: &[GroupName],
 ) -> rusqlite::Result<Vec<UnreadRange>> {
-    let mut lines = Line::of_user(connection, user, groups)?;
+    let mut lines = Line::of_user(connection, user, groups, 0)?;
     lines.retain(|line| line.read < line.last_seq);
     lines.sort_by(|a, b| a.last_time.cmp(&b.last_time).then_with(|| a.name.cmp(&b.name)));
     Ok(lines
@@ -269,11 +292,11 @@ pub(super) fn unpublished(
     let mut entries = Vec::new();
     let mut octets = 0;
     while let Some(row) = rows.next()? {
-        let message = stored_message(row, text(row, 11)?)?;
-        let targets = row.get_ref(10)?.as_blob()?;
-        let targets = unpack(targets).ok_or_else(|| unreadable(10, "damaged targets"))?;
+        let message = stored_message(row, text(row, 14)?)?;
+        let targets = row.get_ref(13)?.as_blob()?;
+        let targets = unpack(targets).ok_or_else(|| unreadable(13, "damaged targets"))?;
         octets += octets_of_stored(&message);
-        entries.push(Unpublished::new(OutboxId::new(unsigned(row, 9)?), message, targets));
+        entries.push(Unpublished::new(OutboxId::new(unsigned(row, 12)?), message, targets));
         if octets >= MAX_OUTBOX_PART {
             break;
         }

@@ -24,6 +24,8 @@ pub(super) const MIGRATIONS: &[(u32, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
     (2, "record", include_str!("migrations/0002_record.sql")),
     (search::MIGRATION, "search", include_str!("migrations/0003_search.sql")),
+    (4, "changes", include_str!("migrations/0004_changes.sql")),
+    (5, "people", include_str!("migrations/0005_people.sql")),
 ];
 
 /// Holds the file against a second store, in this process or another; gone with the process however it ends
@@ -98,6 +100,7 @@ pub(super) fn migrate(connection: &mut Connection, now: u64) -> Result<Epoch, St
         )
         .map_err(sql)?;
     check_history(&transaction)?;
+    let mut add_texts = false;
     for (number, name, text) in MIGRATIONS {
         let done: Option<i64> = transaction
             .query_row("SELECT 1 FROM schema_migration WHERE number = ?1", [number], |row| {
@@ -107,9 +110,7 @@ pub(super) fn migrate(connection: &mut Connection, now: u64) -> Result<Epoch, St
             .map_err(sql)?;
         if done.is_none() {
             transaction.execute_batch(text).map_err(sql)?;
-            if *number == search::MIGRATION {
-                search::add_stored(&transaction).map_err(sql)?;
-            }
+            add_texts |= *number == search::MIGRATION;
             transaction
                 .execute(
                     "INSERT INTO schema_migration (number, name, sql, applied) VALUES (?1, ?2, ?3, ?4)",
@@ -117,6 +118,10 @@ pub(super) fn migrate(connection: &mut Connection, now: u64) -> Result<Epoch, St
                 )
                 .map_err(sql)?;
         }
+    }
+    // By code that knows the tables as they are now.
+    if add_texts {
+        search::add_stored(&transaction).map_err(sql)?;
     }
     transaction
         .execute(

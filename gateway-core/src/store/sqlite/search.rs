@@ -29,6 +29,12 @@ pub(super) fn add(connection: &Connection, place: i64, text: &str) -> rusqlite::
     Ok(())
 }
 
+/// Takes the text of a message out, if it is there
+pub(super) fn remove(connection: &Connection, place: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM word WHERE rowid = ?1")?.execute([place])?;
+    Ok(())
+}
+
 /// Adds the texts of all messages that were stored before there was an index
 pub(super) fn add_stored(connection: &Connection) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(concat!(
@@ -38,7 +44,7 @@ pub(super) fn add_stored(connection: &Connection) -> rusqlite::Result<()> {
     ))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let message = stored_message(row, text(row, 9)?)?;
+        let message = stored_message(row, text(row, 12)?)?;
         if let Some(text) = text_of_stored(&message) {
             add(connection, row.get(0)?, text)?;
         }

@@ -8,7 +8,8 @@ use tokio::sync::Barrier;
 use super::super::*;
 use crate::auth::PasswordHash;
 use crate::directory::{
-    Device, Directory, DirectoryError, Member, MemoryDirectory, Registration, Role,
+    Contact, Device, Directory, DirectoryError, GroupSettings, Member, MemoryDirectory,
+    Registration, Role,
 };
 use crate::names::DeviceName;
 
@@ -26,6 +27,9 @@ enum Fault {
     SharesWithEverybody,
     SeesEveryDeviceAsNew,
     NeverSeeds,
+    ForgetsWhenMembersJoined,
+    ForgetsSettings,
+    BlocksBothWays,
 }
 
 /// A good directory with one fault
@@ -98,13 +102,13 @@ impl Directory for Broken {
         if self.fault == Fault::MakesGroupsInParts {
             self.inner.create_group(group, owner, &[]).await?;
             for user in members {
-                self.inner.add_member(group, user, Role::Member).await?;
+                self.inner.add_member(group, user, Role::Member, 0).await?;
             }
             return Ok(());
         }
         let empty = self.inner.members(group).await?.is_some_and(|members| members.is_empty());
         if self.fault == Fault::FreesTheNamesOfGroups && empty {
-            self.inner.add_member(group, owner, Role::Owner).await?;
+            self.inner.add_member(group, owner, Role::Owner, 0).await?;
             return Ok(());
         }
         self.inner.create_group(group, owner, members).await
@@ -114,12 +118,12 @@ impl Directory for Broken {
         self.inner.members(group).await
     }
 
-    async fn role(
+    async fn member(
         &self,
         group: &GroupName,
         user: &UserName,
-    ) -> Result<Option<Role>, DirectoryError> {
-        self.inner.role(group, user).await
+    ) -> Result<Option<Member>, DirectoryError> {
+        self.inner.member(group, user).await
     }
 
     async fn add_member(
@@ -127,11 +131,60 @@ impl Directory for Broken {
         group: &GroupName,
         user: &UserName,
         role: Role,
+        since: u64,
     ) -> Result<bool, DirectoryError> {
         if self.fault == Fault::ChangesRolesWhenAdding {
             self.inner.set_role(group, user, role).await?;
         }
-        self.inner.add_member(group, user, role).await
+        let since = if self.fault == Fault::ForgetsWhenMembersJoined { 0 } else { since };
+        self.inner.add_member(group, user, role, since).await
+    }
+
+    async fn mute(
+        &self,
+        group: &GroupName,
+        user: &UserName,
+        until: Option<u64>,
+    ) -> Result<bool, DirectoryError> {
+        self.inner.mute(group, user, until).await
+    }
+
+    async fn settings(&self, group: &GroupName) -> Result<Option<GroupSettings>, DirectoryError> {
+        self.inner.settings(group).await
+    }
+
+    async fn set_settings(
+        &self,
+        group: &GroupName,
+        settings: &GroupSettings,
+    ) -> Result<(), DirectoryError> {
+        if self.fault == Fault::ForgetsSettings {
+            return Ok(());
+        }
+        self.inner.set_settings(group, settings).await
+    }
+
+    async fn block(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        if self.fault == Fault::BlocksBothWays {
+            self.inner.block(other, user).await?;
+        }
+        self.inner.block(user, other).await
+    }
+
+    async fn unblock(&self, user: &UserName, other: &UserName) -> Result<bool, DirectoryError> {
+        self.inner.unblock(user, other).await
+    }
+
+    async fn blocked(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError> {
+        self.inner.blocked(user).await
+    }
+
+    async fn blockers(&self, user: &UserName) -> Result<Vec<UserName>, DirectoryError> {
+        self.inner.blockers(user).await
+    }
+
+    async fn contact(&self, user: &UserName, other: &UserName) -> Result<Contact, DirectoryError> {
+        self.inner.contact(user, other).await
     }
 
     async fn remove_member(
@@ -144,7 +197,7 @@ impl Directory for Broken {
             // The heir gets the lowest role back, with a helper so that the good directory allows it.
             let helper = UserName::new("helper").unwrap();
             let _ = self.inner.create_user(&helper, None).await;
-            self.inner.add_member(group, &helper, Role::Owner).await?;
+            self.inner.add_member(group, &helper, Role::Owner, 0).await?;
             for member in self.inner.members(group).await?.unwrap_or_default() {
                 if member.user != helper {
                     self.inner.set_role(group, &member.user, Role::Member).await?;
@@ -197,6 +250,15 @@ impl Directory for Broken {
         self.inner.remove_device(user, device).await
     }
 
+    async fn label_device(
+        &self,
+        user: &UserName,
+        device: &DeviceName,
+        label: &str,
+    ) -> Result<bool, DirectoryError> {
+        self.inner.label_device(user, device, label).await
+    }
+
     async fn devices(&self, user: &UserName) -> Result<Vec<Device>, DirectoryError> {
         self.inner.devices(user).await
     }
@@ -240,6 +302,9 @@ async fn the_suite_catches_broken_directories_by_name() {
         (Fault::SharesWithEverybody, "groups_of_a_user_are_those_he_is_in"),
         (Fault::SeesEveryDeviceAsNew, "a_device_is_new_once"),
         (Fault::NeverSeeds, "a_device_is_new_once"),
+        (Fault::ForgetsWhenMembersJoined, "a_member_is_kept_as_he_joined"),
+        (Fault::ForgetsSettings, "a_group_is_run_as_it_was_set"),
+        (Fault::BlocksBothWays, "a_block_is_of_one_by_another"),
     ] {
         let check = directory_checks().into_iter().find(|check| check.name() == name).unwrap();
         let caught = check.run(&mut Breaking(fault)).await;

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 
 use super::super::*;
 use crate::store::{
-    Appended, ConversationSummary, Marker, Marks, MemoryStore, MessageKind, MessageStore,
-    NewMessage, OutboxId, Page, Position, Search, SearchScope, StoreError, StoredMessage,
-    Unpublished, UnreadRange,
+    Appended, ConversationSummary, Marker, Marks, MemoryStore, MessageId, MessageKind,
+    MessageStore, NewMessage, OutboxId, Page, Position, Search, SearchScope, StoreError,
+    StoredMessage, Unpublished, UnreadRange,
 };
 
 /// What is wrong with a [`Broken`] store
@@ -35,6 +35,12 @@ enum Fault {
     FindsNoChinese,
     FindsInWhatIsNoText,
     IgnoresTheStartOfAScope,
+    EditsOverTheOriginal,
+    KeepsWhatWasRecalled,
+    LetsEverybodyEdit,
+    NeverTooLate,
+    PilesUpReactions,
+    IgnoresExpiry,
 }
 
 /// A good store with one fault
@@ -63,6 +69,20 @@ impl MessageStore for Broken {
                 }
                 Fault::NeverForgetsKeys => self.clock.set(START),
                 Fault::DropsHeaders => message.headers.clear(),
+                Fault::KeepsWhatWasRecalled if message.kind == MessageKind::Recall => {
+                    message.change = None;
+                }
+                Fault::LetsEverybodyEdit => {
+                    message.change.iter_mut().for_each(|change| change.author_only = false);
+                }
+                Fault::NeverTooLate => {
+                    message.change.iter_mut().for_each(|change| change.not_before = 0);
+                }
+                Fault::PilesUpReactions if message.kind == MessageKind::Reaction => {
+                    let sender = format!("{}{}", message.sender, message.body.len());
+                    message.sender = UserName::new(&sender).unwrap();
+                }
+                Fault::IgnoresExpiry => message.headers.retain(|(name, _)| name != "expires"),
                 Fault::PutsNothingOut => message.targets.clear(),
                 Fault::FindsInWhatIsNoText => {
                     message.headers.clear();
@@ -103,6 +123,16 @@ impl MessageStore for Broken {
             page.before = None;
         }
         self.inner.history(conversation, page).await
+    }
+
+    async fn find(
+        &self,
+        conversation: &ConversationId,
+        message: MessageId,
+        original: bool,
+    ) -> Result<Option<StoredMessage>, StoreError> {
+        let original = original && self.fault != Fault::EditsOverTheOriginal;
+        self.inner.find(conversation, message, original).await
     }
 
     async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
@@ -253,6 +283,13 @@ async fn the_suite_catches_broken_stores_by_name() {
         (Fault::IgnoresBefore, "history_gives_the_page_that_was_asked_for"),
         (Fault::DropsHeaders, "a_message_is_kept_as_it_was_given"),
         (Fault::CountsOwnMessages, "unread_counts_what_others_said_after_the_marker"),
+        (Fault::EditsOverTheOriginal, "an_edit_shows_its_body_and_the_original_is_kept"),
+        (Fault::KeepsWhatWasRecalled, "a_recall_leaves_nothing_of_what_was_said"),
+        (Fault::KeepsWhatWasRecalled, "what_is_recalled_or_has_expired_is_not_unread"),
+        (Fault::LetsEverybodyEdit, "only_what_may_be_changed_is_changed"),
+        (Fault::NeverTooLate, "only_what_may_be_changed_is_changed"),
+        (Fault::PilesUpReactions, "a_user_has_one_reaction_to_a_message"),
+        (Fault::IgnoresExpiry, "what_is_recalled_or_has_expired_is_not_unread"),
         (Fault::ShowsEverybodysConversations, "conversations_are_those_of_the_user_latest_first"),
         (Fault::FindsOthersMessages, "search_looks_only_where_it_is_told"),
         (Fault::IgnoresTheStartOfAScope, "search_looks_only_where_it_is_told"),
