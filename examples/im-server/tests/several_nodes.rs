@@ -444,6 +444,5 @@ over!(
     "needs rabbitmq-server and postgresql",
     RabbitMq::start(),
     RabbitMq::amqp_url,
-    what_is_done_on_one_node_is_seen_on_the_other(),
-    nothing_is_lost_or_disordered_while_nodes_die(2, 3)
+    what_is_done_on_one_node_is_seen_on_the_other()
 );
