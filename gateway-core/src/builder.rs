@@ -10,6 +10,7 @@ use crate::authorizer::{Authorizer, MembersOnly};
 use crate::clock::Clock;
 use crate::directory::{Directory, MemoryDirectory};
 use crate::gateway::Gateway;
+use crate::interceptor::Interceptor;
 use crate::presence::{MemoryPresence, PresenceStore};
 use crate::registry::{MemoryRegistry, Registry};
 use crate::store::{MemoryStore, MessageStore};
@@ -70,6 +71,7 @@ pub struct GatewayBuilder {
     store: Option<Arc<dyn MessageStore>>,
     directory: Option<Arc<dyn Directory>>,
     registry: Option<Arc<dyn Registry>>,
+    interceptors: Vec<Arc<dyn Interceptor>>,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     presence: Option<Arc<dyn PresenceStore>>,
@@ -114,6 +116,12 @@ impl GatewayBuilder {
     /// Sets where the records of operators are kept: keys, webhooks.
     pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
         self.registry = Some(registry);
+        self
+    }
+
+    /// Adds somebody who looks at each message before it is sent, after those that were added before.
+    pub fn interceptor(mut self, interceptor: Arc<dyn Interceptor>) -> Self {
+        self.interceptors.push(interceptor);
         self
     }
 
@@ -220,6 +228,7 @@ impl GatewayBuilder {
             store,
             directory,
             registry,
+            self.interceptors,
             authenticator,
             authorizer,
             self.presence.unwrap_or_else(|| Arc::new(MemoryPresence::default())),

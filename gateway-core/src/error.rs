@@ -11,6 +11,9 @@ pub enum RefusedError {
     /// The user may not. The text says why and is shown to the user.
     #[error("refused: {0}")]
     Denied(&'static str),
+    /// An interceptor refused. The text says why and is shown to the user.
+    #[error("refused: {0}")]
+    Rejected(String),
     /// The decision could not be made now. Try again later.
     #[error("permission could not be checked now")]
     Unavailable(#[from] DirectoryError),

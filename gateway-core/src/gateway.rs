@@ -22,6 +22,7 @@ use crate::directory::{Contact, Directory, DirectoryError, HistoryFrom, Member, 
 use crate::error::{GatewayError, RefusedError};
 use crate::groups::GroupLocks;
 use crate::hub::{Drops, Hub};
+use crate::interceptor::{Interceptor, intercept};
 use crate::lock::lock;
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::outgoing::{self, Stamp};
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn MessageStore>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
     pub(crate) hub: Hub,
@@ -103,6 +105,7 @@ impl Gateway {
         store: Arc<dyn MessageStore>,
         directory: Arc<dyn Directory>,
         registry: Arc<dyn Registry>,
+        interceptors: Vec<Arc<dyn Interceptor>>,
         authenticator: Arc<dyn Authenticator>,
         authorizer: Arc<dyn Authorizer>,
         presence: Arc<dyn PresenceStore>,
@@ -127,6 +130,7 @@ impl Gateway {
                 store,
                 directory,
                 registry,
+                interceptors,
                 authenticator,
                 authorizer,
                 pipeline: Mutex::new(Some(pipeline)),
@@ -390,8 +394,11 @@ impl Inner {
     /// Hands in what was authorized; waits only for room. The inner future is the receipt.
     pub(crate) async fn submit(
         &self,
-        request: SendRequest,
+        mut request: SendRequest,
     ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
+        if !self.interceptors.is_empty() {
+            intercept(&self.interceptors, &mut request).await?;
+        }
         if let Some(conversation) = request.destination.conversation(&request.from) {
             return match request.kind {
                 SendKind::Stored(_) => self.submit_message(conversation, request).await,

@@ -15,6 +15,7 @@ mod groups;
 #[cfg(feature = "webhooks")]
 mod http_client;
 mod hub;
+mod interceptor;
 #[cfg(feature = "rest")]
 mod keys;
 mod lock;
@@ -58,6 +59,9 @@ pub use error::{GatewayError, RefusedError};
 pub use gateway::{Gateway, History};
 #[cfg(feature = "webhooks")]
 pub use http_client::{HttpAnswer, HttpClient, HttpError, InvalidUrl, OutgoingUrl, Reach};
+pub use interceptor::{Draft, Interceptor};
+#[cfg(feature = "webhooks")]
+pub use interceptor::{FailMode, HttpInterceptor};
 #[cfg(feature = "rest")]
 pub use keys::{ApiKey, ApiKeys, MAX_LABEL_CHARS, NewApiKey, Scope, UnknownScope};
 pub use names::{
@@ -69,7 +73,7 @@ pub use presence::{MemoryPresence, Presence, PresenceStore};
 pub use rate::RateLimit;
 pub use registry::{MemoryRegistry, Record, RecordKind, Registry};
 #[cfg(feature = "rest")]
-pub use rest::{RestApi, websocket};
+pub use rest::{RestApi, operations, websocket};
 pub use search::Found;
 pub use send::{SendKind, SendRequest, Sent};
 pub use store::{

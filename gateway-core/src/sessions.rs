@@ -46,6 +46,12 @@ impl SessionTable {
         }
     }
 
+    /// How many sessions there are.
+    #[cfg(feature = "rest")]
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.inner).by_user.values().map(HashMap::len).sum()
+    }
+
     /// Ends every session of a user. Gives how many there were.
     pub(crate) fn end(&self, user: &UserName, reason: &'static str) -> usize {
         let sessions = lock(&self.inner).by_user.remove(user).unwrap_or_default();

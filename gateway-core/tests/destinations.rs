@@ -319,6 +319,51 @@ async fn a_session_ends_when_its_credentials_do() {
     let alice = connect(&gateway, "alice").await;
     assert!(alice.is_connected());
     assert_eq!(alice.closed().await.error.unwrap().message(), "token expired");
+
+    // With a new token, sent in time, it goes on.
+    let alice = connect(&gateway, "alice").await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        alice.send("/session/renew", "a.new.token").confirmed().await.unwrap();
+    }
+    assert!(alice.is_connected());
+    let begun = tokio::time::Instant::now();
+    assert_eq!(alice.closed().await.error.unwrap().message(), "token expired");
+    assert!(begun.elapsed() >= Duration::from_secs(59), "the last token counts");
+}
+
+/// V-23: nobody becomes somebody else in a session.
+#[tokio::test]
+async fn a_session_is_not_renewed_with_what_is_no_token_of_its_user() {
+    use std::sync::Arc;
+
+    use gateway_core::{AuthError, Authenticator, Credentials, Principal};
+
+    /// A token is the name of its user.
+    #[derive(Debug)]
+    struct Named;
+
+    #[async_trait::async_trait]
+    impl Authenticator for Named {
+        async fn authenticate(
+            &self,
+            credentials: &Credentials,
+        ) -> Result<Option<Principal>, AuthError> {
+            match credentials.secret.expose() {
+                "wrong" => Err(AuthError::Failed),
+                name => Ok(Some(Principal::new(user(name)))),
+            }
+        }
+    }
+
+    let gateway = populated(Gateway::builder().authenticator(Arc::new(Named))).await;
+    for token in ["bob", "wrong", ""] {
+        let options = stomp_ws::client::ConnectOptions::new().credentials("alice", "alice");
+        let alice = try_connect(&gateway, options).await.unwrap();
+        let outcome = alice.send("/session/renew", token).confirmed().await.map(|_| ());
+        let text = refusal(&alice, outcome).await;
+        assert!(text.contains("token is not valid"), "{token}: {text}");
+    }
 }
 
 /// P6, P7: a client that acknowledges late gets a timeline and a topic all the same, in order and

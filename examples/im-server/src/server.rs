@@ -14,7 +14,7 @@ use gateway_core::{
     MemoryRegistry, MemoryStore, MessageId, MessageStore, NameError, PasswordAuthenticator,
     PasswordError, PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach, Registry,
     RestApi, Secret, SqliteStore, StoreError, TokenKey, UserName, WebhookOptions, Webhooks,
-    websocket,
+    operations, websocket,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
@@ -96,6 +96,7 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
     }
     let router: Router = rest
         .router()
+        .merge(operations(gateway.clone()))
         .route("/ws", websocket(gateway.clone(), origins))
         .fallback_service(page::files());
 

@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod messages;
 mod openapi;
+mod operations;
 mod people;
 mod problem;
 mod search;
@@ -37,6 +38,7 @@ use caller::Scopes;
 use limits::Limits;
 use problem::Problem;
 
+pub use operations::operations;
 pub use websocket::websocket;
 
 /// The longest JSON of a message, in octets: the largest STOMP body, with room for escapes.

@@ -110,7 +110,9 @@ impl From<GatewayError> for Problem {
             );
         }
         let status = match &error {
-            GatewayError::Refused(RefusedError::Denied(_)) => StatusCode::FORBIDDEN,
+            GatewayError::Refused(RefusedError::Denied(_) | RefusedError::Rejected(_)) => {
+                StatusCode::FORBIDDEN
+            }
             GatewayError::Store(StoreError::Change(fault)) => match fault {
                 ChangeError::NoTarget => StatusCode::UNPROCESSABLE_ENTITY,
                 ChangeError::NotAuthor | ChangeError::TooLate => StatusCode::FORBIDDEN,

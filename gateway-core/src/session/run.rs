@@ -24,7 +24,7 @@ use super::subscribe::{self, Kind, Opened};
 use crate::auth::{AuthError, Credentials};
 use crate::authorizer::Action;
 use crate::destination::Destination;
-use crate::error::GatewayError;
+use crate::error::{GatewayError, RefusedError};
 use crate::gateway::{Gateway, Inner};
 use crate::names::{DeviceName, UserName};
 use crate::send::Sent;
@@ -178,6 +178,13 @@ impl Session {
         };
         tokio::select! {
             biased;
+            // First, or a client that never pauses would stay for ever.
+            () = async {
+                match &mut self.expiry {
+                    Some(expiry) => expiry.await,
+                    None => std::future::pending().await,
+                }
+            } => Wake::Expired,
             Some(done) = self.pending.next() => Wake::Done(done),
             Some((key, input)) = self.inputs.next(), if !hold => Wake::Input(key, input),
             event = connection, if !busy => Wake::Connection(event),
@@ -187,12 +194,6 @@ impl Session {
                     None => std::future::pending().await,
                 }
             } => Wake::Ended(reason),
-            () = async {
-                match &mut self.expiry {
-                    Some(expiry) => expiry.await,
-                    None => std::future::pending().await,
-                }
-            } => Wake::Expired,
             () = stop => Wake::Stopping,
         }
     }
@@ -258,21 +259,51 @@ impl Session {
     async fn on_connect(&mut self, connect: &view::Connect) {
         match sign_in(&self.gateway, self.address, connect).await {
             Ok((user, device, expires)) => {
-                let accepted = Accepted::new(Uuid::new_v4().simple().to_string())
+                let mut accepted = Accepted::new(Uuid::new_v4().simple().to_string())
                     .server(self.inner.settings.server.clone())
                     .user_name(user.as_str());
+                if let Some(expires) = expires {
+                    accepted = accepted.header("expires", expires.to_string());
+                }
                 self.connection.accept(accepted);
                 let (entry, ended) = self.inner.sessions.enter(&user);
                 self.inner.enter(&user);
                 self.ended = Some(ended);
-                self.expiry = expires.map(|at| {
-                    let left = at.saturating_sub(self.inner.clock.now_millis());
-                    Box::pin(sleep(Duration::from_millis(left)))
-                });
+                self.expire_at(expires);
                 self.who = Some(Arc::new(Who { user, device, entry }));
             }
             Err(reply) => self.connection.reject(reply),
         }
+    }
+
+    fn expire_at(&mut self, expires: Option<u64>) {
+        self.expiry = expires.map(|at| {
+            let left = at.saturating_sub(self.inner.clock.now_millis());
+            Box::pin(sleep(Duration::from_millis(left)))
+        });
+    }
+
+    /// Goes on with the token that a SEND brings, instead of the one that was signed in with.
+    pub(super) async fn renew(
+        &mut self,
+        user: &UserName,
+        send: &view::Send,
+    ) -> Result<Outcome, GatewayError> {
+        const REFUSED: GatewayError =
+            GatewayError::Refused(RefusedError::Denied("the token is not valid for this session"));
+        let body = send.body_bytes();
+        let token = std::str::from_utf8(&body).map_err(|_| REFUSED)?;
+        let mut credentials =
+            Credentials::authorization(&format!("Bearer {token}")).map_err(|_| REFUSED)?;
+        if let Some(address) = self.address {
+            credentials = credentials.with_address(address);
+        }
+        match self.gateway.authenticate(&credentials).await {
+            Ok(principal) if principal.user == *user => self.expire_at(principal.expires),
+            Err(error) if error.is_retryable() => return Err(GatewayError::Overloaded),
+            _ => return Err(REFUSED),
+        }
+        Ok(Outcome::Done(Sent::Published))
     }
 
     async fn on_subscribe(

@@ -17,6 +17,9 @@ use crate::gateway::{Inner, shown, target_of};
 use crate::names::UserName;
 use crate::send::{SendRequest, Sent, check_key};
 
+/// Where a client sends a new token, before the one that it signed in with ends.
+const RENEW: &str = "/session/renew";
+
 /// What comes of a SEND.
 pub(super) enum Outcome {
     /// It is done already: nothing to wait for.
@@ -55,6 +58,7 @@ impl Session {
         let known = self.route.take().filter(|route| route.text == text);
         let destination = match &known {
             Some(route) => &route.destination,
+            None if text == RENEW => return self.renew(&who.user, send).await,
             None => &Destination::parse(&text)?,
         };
         self.inner.authorize(&who.user, Action::Send, destination).await?;
@@ -63,8 +67,10 @@ impl Session {
             None => Route::new(&who.user, &text)?,
         };
         let outcome = match route.target.clone() {
-            Some(target) => self.publish(&who, &mut route, target, send).await,
-            None => self.submit(&who, &route, send).await,
+            Some(target) if self.inner.interceptors.is_empty() => {
+                self.publish(&who, &mut route, target, send).await
+            }
+            _ => self.submit(&who, &route, send).await,
         };
         self.route = Some(route);
         outcome

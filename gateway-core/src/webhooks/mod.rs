@@ -6,7 +6,7 @@
 
 mod event;
 mod hook;
-mod sign;
+pub(crate) mod sign;
 #[cfg(test)]
 mod tests;
 mod worker;

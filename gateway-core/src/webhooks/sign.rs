@@ -7,10 +7,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 /// What a secret begins with; the rest is base64
-pub(super) const PREFIX: &str = "whsec_";
+pub(crate) const PREFIX: &str = "whsec_";
 
 /// The three headers of an event that is sent at `seconds` since 1970; `None` for a secret or an id that is none
-pub(super) fn headers(secret: &str, id: &str, seconds: u64, body: &[u8]) -> Option<HeaderMap> {
+pub(crate) fn headers(secret: &str, id: &str, seconds: u64, body: &[u8]) -> Option<HeaderMap> {
     let key = STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
     mac.update(format!("{id}.{seconds}.").as_bytes());
