@@ -13,7 +13,7 @@ use crate::gateway::Gateway;
 use crate::interceptor::Interceptor;
 use crate::presence::{MemoryPresence, PresenceStore};
 use crate::registry::{MemoryRegistry, Registry};
-use crate::store::{MemoryStore, MessageStore};
+use crate::store::{FormattedStore, Formatter, MemoryStore, MessageStore, RetentionRules};
 
 /// Octets that may wait for one client: what one subscription hands over at a time (1 MiB and the
 /// largest message), and some room for others.
@@ -37,6 +37,8 @@ pub struct Settings {
     pub recall_limit: Duration,
     /// Whether everyone in a conversation may see what edited messages said at first.
     pub originals: bool,
+    /// Which conversations are kept how long.
+    pub retention: RetentionRules,
 }
 
 /// Puts a gateway together, from parts or from defaults.
@@ -69,6 +71,7 @@ pub struct Settings {
 pub struct GatewayBuilder {
     broker: Option<Arc<dyn Broker>>,
     store: Option<Arc<dyn MessageStore>>,
+    formatter: Option<Arc<dyn Formatter>>,
     directory: Option<Arc<dyn Directory>>,
     registry: Option<Arc<dyn Registry>>,
     interceptors: Vec<Arc<dyn Interceptor>>,
@@ -90,6 +93,7 @@ impl Default for Settings {
             pipeline_bytes: 64 * 1024 * 1024,
             recall_limit: Duration::from_secs(2 * 60),
             originals: true,
+            retention: RetentionRules::new(),
         }
     }
 }
@@ -104,6 +108,18 @@ impl GatewayBuilder {
     /// Sets where messages are stored.
     pub fn store(mut self, store: Arc<dyn MessageStore>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Sets the form in which messages are stored. Default: as they are.
+    pub fn formatter(mut self, formatter: Arc<dyn Formatter>) -> Self {
+        self.formatter = Some(formatter);
+        self
+    }
+
+    /// Sets which conversations are kept how long; older messages are forgotten in the background. Default: all for good.
+    pub fn retention(mut self, rules: RetentionRules) -> Self {
+        self.settings.retention = rules;
         self
     }
 
@@ -212,7 +228,10 @@ impl GatewayBuilder {
     pub fn build(self) -> Result<Gateway, BrokerError> {
         let broker = self.broker.unwrap_or_else(|| Arc::new(Memory::default()));
         broker.capabilities().require(&[Capability::Order, Capability::Takeover])?;
-        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        let mut store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        if let Some(formatter) = self.formatter {
+            store = Arc::new(FormattedStore::new(store, formatter));
+        }
         let directory = self.directory.unwrap_or_else(|| Arc::new(MemoryDirectory::new()));
         let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
         let authenticator =
@@ -221,7 +240,7 @@ impl GatewayBuilder {
             let closed = MembersOnly::new(Arc::clone(&directory), Arc::clone(&store));
             Arc::new(closed.open(self.open))
         });
-        Ok(Gateway::new(
+        let gateway = Gateway::new(
             self.settings,
             self.clock,
             broker,
@@ -232,6 +251,8 @@ impl GatewayBuilder {
             authenticator,
             authorizer,
             self.presence.unwrap_or_else(|| Arc::new(MemoryPresence::default())),
-        ))
+        );
+        gateway.keep_retention();
+        Ok(gateway)
     }
 }

@@ -29,6 +29,7 @@ mod rate;
 mod registry;
 #[cfg(feature = "rest")]
 mod rest;
+mod retention;
 mod search;
 mod send;
 mod session;
@@ -77,12 +78,12 @@ pub use rest::{RestApi, operations, websocket};
 pub use search::Found;
 pub use send::{SendKind, SendRequest, Sent};
 pub use store::{
-    Appended, Change, ChangeError, ConversationSummary, DEDUPE_MILLIS, Epoch, InvalidCursor,
-    InvalidMessageId, InvalidSearch, MAX_KEY_OCTETS, MAX_PHRASES, MAX_QUERY_OCTETS,
-    MAX_REACTION_OCTETS, MAX_REACTIONS, Marker, Marks, MemoryStore, MessageId, MessageKind,
-    MessageStore, NewMessage, OutboxId, Page, Position, Reaction, Renewal, Search, SearchCursor,
-    SearchScope, SearchTerms, SharedOutbox, StoreError, StoredMessage, UnknownMessageKind,
-    Unpublished, UnreadRange,
+    Appended, Change, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent,
+    Formatter, InvalidCursor, InvalidMessageId, InvalidSearch, MAX_KEY_OCTETS, MAX_PHRASES,
+    MAX_QUERY_OCTETS, MAX_REACTION_OCTETS, MAX_REACTIONS, Marker, Marks, MemoryStore, MessageId,
+    MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Reaction, Renewal, Retention,
+    RetentionRules, Search, SearchCursor, SearchScope, SearchTerms, SharedOutbox, StoreError,
+    StoredMessage, UnknownMessageKind, Unpublished, UnreadRange,
 };
 #[cfg(feature = "postgres")]
 pub use store::{PostgresOptions, PostgresStore};

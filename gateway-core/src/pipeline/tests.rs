@@ -12,8 +12,8 @@ use crate::directory::MemoryDirectory;
 use crate::lock::lock;
 use crate::names::GroupName;
 use crate::store::{
-    ConversationSummary, Marker, Marks, MemoryStore, Page, Position, Search, StoredMessage,
-    Unpublished, UnreadRange,
+    ConversationSummary, Cut, Extent, Marker, Marks, MemoryStore, Page, Position, Search,
+    StoredMessage, Unpublished, UnreadRange,
 };
 
 /// A broker whose confirmations a test can hold back and decide.
@@ -144,6 +144,23 @@ impl MessageStore for SlowStore {
 
     async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {
         self.inner.search(search).await
+    }
+
+    async fn survey(
+        &self,
+        after: Option<&ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<Extent>, StoreError> {
+        self.inner.survey(after, limit).await
+    }
+
+    async fn forget(
+        &self,
+        conversation: &ConversationId,
+        cut: Cut,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.inner.forget(conversation, cut, limit).await
     }
 
     async fn unpublished(

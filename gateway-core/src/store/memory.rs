@@ -10,9 +10,9 @@ use super::limits::{check, octets_of};
 use super::message::expiry;
 use super::search::text_of_stored;
 use super::{
-    Appended, ChangeError, ConversationSummary, DEDUPE_MILLIS, Epoch, Marker, Marks, MessageId,
-    MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search, SearchScope,
-    StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent, Marker, Marks,
+    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search,
+    SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, ConversationKind, GroupName, UserName};
@@ -242,6 +242,33 @@ impl State {
         }
     }
 
+    /// Forgets the first messages of a conversation
+    fn cut(&mut self, id: &ConversationId, cut: Cut, limit: usize) -> u64 {
+        let waiting = self.outbox.values().map(|entry| &entry.message);
+        let waiting = waiting.filter(|message| message.conversation == *id);
+        let end = waiting.map(|message| message.seq).min().unwrap_or(u64::MAX);
+        let Some(conversation) = self.conversations.get_mut(id) else { return 0 };
+        let goes = |kept: &Kept| {
+            let message = &kept.message;
+            message.seq < end && cut.concerns(message.seq, message.timestamp)
+        };
+        let mut gone = 0;
+        while gone < limit && conversation.messages.front().is_some_and(goes) {
+            let Some(kept) = conversation.messages.pop_front() else { break };
+            conversation.counted_forgotten = kept.counted;
+            conversation.fading.remove(&kept.message.seq);
+            self.octets = self.octets.saturating_sub(kept.octets());
+            gone += 1;
+        }
+        let mut left = gone;
+        self.oldest.retain(|other| {
+            let goes = left > 0 && other == id;
+            left -= usize::from(goes);
+            !goes
+        });
+        gone as u64
+    }
+
     /// The conversations of a user that exist, unordered
     fn of_user<'a>(
         &'a self,
@@ -451,6 +478,35 @@ impl MessageStore for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    async fn survey(
+        &self,
+        after: Option<&ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<Extent>, StoreError> {
+        let state = self.state();
+        let mut found: Vec<_> = state
+            .conversations
+            .iter()
+            .filter(|(id, _)| after.is_none_or(|after| *id > after))
+            .filter_map(|(id, conversation)| {
+                let first = &conversation.messages.front()?.message;
+                Some(Extent::new(id.clone(), first.seq, first.timestamp, conversation.last_seq))
+            })
+            .collect();
+        found.sort_by(|one, other| one.conversation.cmp(&other.conversation));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn forget(
+        &self,
+        conversation: &ConversationId,
+        cut: Cut,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        Ok(self.state().cut(conversation, cut, limit))
     }
 
     async fn health(&self) -> Result<(), StoreError> {

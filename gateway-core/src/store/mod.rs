@@ -2,6 +2,7 @@
 
 mod change;
 mod error;
+mod format;
 mod limits;
 mod memory;
 mod message;
@@ -9,6 +10,7 @@ mod message;
 mod pack;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod retention;
 mod search;
 mod shared;
 #[cfg(feature = "sqlite")]
@@ -25,6 +27,8 @@ use crate::names::{ConversationId, GroupName, UserName};
 pub(crate) use change::IN_REPLY_TO;
 pub use change::{Change, ChangeError, MAX_REACTION_OCTETS, MAX_REACTIONS, Reaction};
 pub use error::StoreError;
+pub(crate) use format::FormattedStore;
+pub use format::Formatter;
 pub use limits::MAX_KEY_OCTETS;
 pub use memory::MemoryStore;
 pub use message::{
@@ -34,6 +38,7 @@ pub use message::{
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
+pub use retention::{Cut, Extent, Retention, RetentionRules};
 pub use search::{
     InvalidCursor, InvalidSearch, MAX_PHRASES, MAX_QUERY_OCTETS, Search, SearchCursor, SearchScope,
     SearchTerms,
@@ -206,6 +211,33 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     fn shared(&self) -> Option<&dyn SharedOutbox> {
         None
     }
+
+    /// The conversations that have messages, in the order of their names after `after`, at most `limit`
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read.
+    async fn survey(
+        &self,
+        after: Option<&ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<Extent>, StoreError>;
+
+    /// Forgets the first messages of a conversation for good, as far as `cut` concerns them, and at most `limit`; gives
+    /// how many they were
+    ///
+    /// It stops before a message that is in the outbox, and may do nothing while very much is in there. What is
+    /// forgotten is no longer unread and not found; its idempotency key is remembered, and its `seq` is not used again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be written: nothing is forgotten.
+    async fn forget(
+        &self,
+        conversation: &ConversationId,
+        cut: Cut,
+        limit: usize,
+    ) -> Result<u64, StoreError>;
 
     /// Whether the store can be read and written now
     ///

@@ -11,6 +11,10 @@ use super::changes::{
     an_edit_shows_its_body_and_the_original_is_kept, only_what_may_be_changed_is_changed,
     search_follows_edits_and_recalls, what_is_recalled_or_has_expired_is_not_unread,
 };
+use super::retention::{
+    survey_says_what_there_is_page_by_page, the_oldest_are_forgotten_as_far_as_the_cut_goes,
+    what_is_forgotten_is_not_unread, what_waits_in_the_outbox_is_not_forgotten,
+};
 use super::search::{
     search_finds_after_a_restart, search_finds_parts_of_texts_without_spaces,
     search_finds_texts_of_plain_messages_only, search_finds_words_and_phrases,
@@ -62,6 +66,10 @@ macro_rules! __message_store_checks {
             search_finds_texts_of_plain_messages_only
             search_is_bounded_in_octets
             search_finds_after_a_restart
+            survey_says_what_there_is_page_by_page
+            the_oldest_are_forgotten_as_far_as_the_cut_goes
+            what_waits_in_the_outbox_is_not_forgotten
+            what_is_forgotten_is_not_unread
             the_outbox_keeps_the_order_of_storing
             what_is_published_leaves_the_outbox
             outbox_ids_are_never_used_twice

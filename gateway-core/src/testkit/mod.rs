@@ -12,6 +12,7 @@
 mod changes;
 mod directory;
 mod message_store;
+mod retention;
 mod search;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ mod change;
 mod error;
 mod nodes;
 mod query;
+mod retention;
 mod schema;
 mod search;
 #[cfg(test)]
@@ -25,9 +26,9 @@ use tokio_postgres::config::{Config, Host};
 pub(crate) use self::error::Failure;
 use self::nodes::Node;
 use super::{
-    Appended, ConversationSummary, Epoch, Marker, Marks, MessageId, MessageStore, NewMessage,
-    OutboxId, Page, Position, Search, SharedOutbox, StoreError, StoredMessage, Unpublished,
-    UnreadRange,
+    Appended, ConversationSummary, Cut, Epoch, Extent, Marker, Marks, MessageId, MessageStore,
+    NewMessage, OutboxId, Page, Position, Search, SharedOutbox, StoreError, StoredMessage,
+    Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -340,6 +341,27 @@ impl MessageStore for PostgresStore {
 
     fn shared(&self) -> Option<&dyn SharedOutbox> {
         Some(self)
+    }
+
+    async fn survey(
+        &self,
+        after: Option<&ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<Extent>, StoreError> {
+        Ok(retention::survey(&self.client().await?, after, limit).await?)
+    }
+
+    async fn forget(
+        &self,
+        conversation: &ConversationId,
+        cut: Cut,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        let about = (conversation.clone(), cut, limit);
+        self.transact(&about, |transaction, (conversation, cut, limit)| {
+            Box::pin(retention::forget(transaction, conversation, *cut, *limit))
+        })
+        .await
     }
 
     async fn health(&self) -> Result<(), StoreError> {

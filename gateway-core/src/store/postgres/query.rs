@@ -181,7 +181,7 @@ impl Line {
         let statement = client
             .prepare_cached(
                 "SELECT c.id, c.name, c.last_seq, c.last_time, c.counted,
-                    coalesce(k.read, 0), coalesce(k.read_counted, 0),
+                    coalesce(k.read, 0), greatest(coalesce(k.read_counted, 0), c.forgotten),
                     (SELECT count(*) FROM fading f WHERE f.conversation = c.id
                      AND f.seq > coalesce(k.read, 0) AND f.until <= $3)
                  FROM (

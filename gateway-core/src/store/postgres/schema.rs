@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "nodes", include_str!("migrations/0004_nodes.sql")),
     (5, "changes", include_str!("migrations/0005_changes.sql")),
     (6, "people", include_str!("migrations/0006_people.sql")),
+    (7, "retention", include_str!("migrations/0007_retention.sql")),
 ];
 
 /// Applies what is missing, all or nothing, and gives the epoch of the history in the database

@@ -293,6 +293,7 @@ pub(super) fn mark(
                 |row| unsigned(row, 0),
             )
             .optional()?;
+        // Without one, all of it is forgotten and counts no more.
         after.read_counted = counted.unwrap_or(before.read_counted);
     }
     if after != before {

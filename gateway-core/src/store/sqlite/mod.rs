@@ -5,6 +5,7 @@ mod change;
 mod place;
 mod pool;
 mod query;
+mod retention;
 mod schema;
 mod search;
 #[cfg(test)]
@@ -23,8 +24,9 @@ use self::pool::Pool;
 use self::writer::Writer;
 use super::limits::octets_of;
 use super::{
-    Appended, ConversationSummary, Epoch, Marker, Marks, MessageId, MessageStore, NewMessage,
-    OutboxId, Page, Position, Search, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ConversationSummary, Cut, Epoch, Extent, Marker, Marks, MessageId, MessageStore,
+    NewMessage, OutboxId, Page, Position, Search, StoreError, StoredMessage, Unpublished,
+    UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -237,6 +239,25 @@ impl MessageStore for SqliteStore {
         let ids = ids.to_vec();
         let octets = SMALL + ids.len() * size_of::<OutboxId>();
         self.write(octets, move |tx| append::mark_published(tx, &ids)).await
+    }
+
+    async fn survey(
+        &self,
+        after: Option<&ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<Extent>, StoreError> {
+        let after = after.cloned();
+        self.read(move |tx| retention::survey(tx, after.as_ref(), limit)).await
+    }
+
+    async fn forget(
+        &self,
+        conversation: &ConversationId,
+        cut: Cut,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        let conversation = conversation.clone();
+        self.write(SMALL, move |tx| retention::forget(tx, &conversation, cut, limit)).await
     }
 
     async fn health(&self) -> Result<(), StoreError> {

@@ -177,7 +177,8 @@ struct Line {
 /// What [`Line::read`] reads
 macro_rules! line_columns {
     () => {
-        "c.id, c.name, c.last_seq, c.last_time, c.counted, coalesce(k.read, 0), coalesce(k.read_counted, 0),
+        "c.id, c.name, c.last_seq, c.last_time, c.counted, coalesce(k.read, 0),
+         max(coalesce(k.read_counted, 0), c.forgotten),
          (SELECT count(*) FROM fading f WHERE f.place > (c.id << 32) + coalesce(k.read, 0)
           AND f.place < (c.id + 1) << 32 AND f.until <= ?2)"
     };

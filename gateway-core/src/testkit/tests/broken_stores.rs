@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::super::*;
 use crate::store::{
-    Appended, ConversationSummary, Marker, Marks, MemoryStore, MessageId, MessageKind,
+    Appended, ConversationSummary, Cut, Extent, Marker, Marks, MemoryStore, MessageId, MessageKind,
     MessageStore, NewMessage, OutboxId, Page, Position, Search, SearchScope, StoreError,
     StoredMessage, Unpublished, UnreadRange,
 };
@@ -41,6 +41,10 @@ enum Fault {
     NeverTooLate,
     PilesUpReactions,
     IgnoresExpiry,
+    ForgetsTooMuch,
+    ForgetsWhatWaits,
+    SurveysTheSamePage,
+    CountsWhatIsForgotten,
 }
 
 /// A good store with one fault
@@ -173,6 +177,12 @@ impl MessageStore for Broken {
                 line.unread = line.last_seq;
             }
         }
+        if self.fault == Fault::CountsWhatIsForgotten {
+            for line in &mut list {
+                let first = self.inner.position(&line.conversation).await?.first_seq;
+                line.unread += first - 1;
+            }
+        }
         Ok(list)
     }
 
@@ -223,6 +233,33 @@ impl MessageStore for Broken {
 
     async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), StoreError> {
         self.inner.mark_published(ids).await
+    }
+
+    async fn survey(
+        &self,
+        after: Option<&ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<Extent>, StoreError> {
+        let after = after.filter(|_| self.fault != Fault::SurveysTheSamePage);
+        self.inner.survey(after, limit).await
+    }
+
+    async fn forget(
+        &self,
+        conversation: &ConversationId,
+        mut cut: Cut,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        match self.fault {
+            Fault::ForgetsTooMuch => cut.before_seq += 1,
+            Fault::ForgetsWhatWaits => {
+                let all = self.inner.unpublished(None, 100).await?;
+                let ids: Vec<_> = all.iter().map(|entry| entry.id).collect();
+                self.inner.mark_published(&ids).await?;
+            }
+            _ => {}
+        }
+        self.inner.forget(conversation, cut, limit).await
     }
 
     async fn health(&self) -> Result<(), StoreError> {
@@ -291,6 +328,10 @@ async fn the_suite_catches_broken_stores_by_name() {
         (Fault::PilesUpReactions, "a_user_has_one_reaction_to_a_message"),
         (Fault::IgnoresExpiry, "what_is_recalled_or_has_expired_is_not_unread"),
         (Fault::ShowsEverybodysConversations, "conversations_are_those_of_the_user_latest_first"),
+        (Fault::ForgetsTooMuch, "the_oldest_are_forgotten_as_far_as_the_cut_goes"),
+        (Fault::ForgetsWhatWaits, "what_waits_in_the_outbox_is_not_forgotten"),
+        (Fault::SurveysTheSamePage, "survey_says_what_there_is_page_by_page"),
+        (Fault::CountsWhatIsForgotten, "what_is_forgotten_is_not_unread"),
         (Fault::FindsOthersMessages, "search_looks_only_where_it_is_told"),
         (Fault::IgnoresTheStartOfAScope, "search_looks_only_where_it_is_told"),
         (Fault::IgnoresTheLimitOfASearch, "search_gives_the_newest_first_page_by_page"),
