@@ -6,6 +6,8 @@ mod format;
 mod limits;
 mod memory;
 mod message;
+#[cfg(test)]
+mod outage;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod pack;
 #[cfg(feature = "postgres")]

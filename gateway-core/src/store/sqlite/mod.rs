@@ -9,7 +9,7 @@ mod retention;
 mod schema;
 mod search;
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;
 pub(crate) mod value;
 mod writer;
 

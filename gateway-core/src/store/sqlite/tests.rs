@@ -29,7 +29,7 @@ async fn seqs(store: &SqliteStore) -> Vec<u64> {
 }
 
 /// Lets the file grow by so many pages and no more
-async fn room(store: &SqliteStore, pages: i64) {
+pub(in crate::store) async fn room(store: &SqliteStore, pages: i64) {
     let limit = move |tx: &Connection| {
         let now: i64 = tx.query_row("PRAGMA page_count", [], |row| row.get(0))?;
         tx.query_row(&format!("PRAGMA max_page_count = {}", now + pages), [], |_| Ok(()))
