@@ -5,8 +5,10 @@ use mq_bridge::{Broker, BrokerError, Capability, Memory, Overflow};
 use stomp_codec::server;
 use stomp_ws::TransportConfig;
 
+use crate::attachments::AttachmentLimits;
 use crate::auth::{Authenticator, AuthenticatorChain};
 use crate::authorizer::{Authorizer, MembersOnly};
+use crate::blob::BlobStore;
 use crate::clock::Clock;
 use crate::directory::{Directory, MemoryDirectory};
 use crate::gateway::Gateway;
@@ -39,6 +41,8 @@ pub struct Settings {
     pub originals: bool,
     /// Which conversations are kept how long.
     pub retention: RetentionRules,
+    /// What attachments may be.
+    pub attachments: AttachmentLimits,
 }
 
 /// Puts a gateway together, from parts or from defaults.
@@ -72,6 +76,7 @@ pub struct GatewayBuilder {
     broker: Option<Arc<dyn Broker>>,
     store: Option<Arc<dyn MessageStore>>,
     formatter: Option<Arc<dyn Formatter>>,
+    blobs: Option<Arc<dyn BlobStore>>,
     directory: Option<Arc<dyn Directory>>,
     registry: Option<Arc<dyn Registry>>,
     interceptors: Vec<Arc<dyn Interceptor>>,
@@ -94,6 +99,7 @@ impl Default for Settings {
             recall_limit: Duration::from_secs(2 * 60),
             originals: true,
             retention: RetentionRules::new(),
+            attachments: AttachmentLimits::default(),
         }
     }
 }
@@ -120,6 +126,13 @@ impl GatewayBuilder {
     /// Sets which conversations are kept how long; older messages are forgotten in the background. Default: all for good.
     pub fn retention(mut self, rules: RetentionRules) -> Self {
         self.settings.retention = rules;
+        self
+    }
+
+    /// Sets where attachments are kept, and what they may be. Default: none are taken.
+    pub fn attachments(mut self, blobs: Arc<dyn BlobStore>, limits: AttachmentLimits) -> Self {
+        self.blobs = Some(blobs);
+        self.settings.attachments = limits;
         self
     }
 
@@ -248,6 +261,7 @@ impl GatewayBuilder {
             directory,
             registry,
             self.interceptors,
+            self.blobs,
             authenticator,
             authorizer,
             self.presence.unwrap_or_else(|| Arc::new(MemoryPresence::default())),

@@ -1,5 +1,7 @@
 use mq_bridge::BrokerError;
 
+use crate::attachments::AttachmentError;
+use crate::blob::BlobError;
 use crate::destination::DestinationError;
 use crate::directory::DirectoryError;
 use crate::store::StoreError;
@@ -53,6 +55,9 @@ pub enum GatewayError {
     /// again with the same `idempotency-key`.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The attachment was not taken or given.
+    #[error(transparent)]
+    Attachment(#[from] AttachmentError),
     /// Too much is under way, or the gateway shuts down. Try again later, with the same
     /// `idempotency-key`.
     #[error("the server is busy")]
@@ -67,6 +72,9 @@ impl GatewayError {
             Self::Overloaded => true,
             Self::Broker(error) => error.is_retryable(),
             Self::Store(error) => error.is_retryable(),
+            Self::Attachment(AttachmentError::Store(error)) => {
+                matches!(error, BlobError::Unavailable(_))
+            }
             Self::Directory(error) | Self::Refused(RefusedError::Unavailable(error)) => {
                 error.is_retryable()
             }

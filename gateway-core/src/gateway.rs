@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::address;
 use crate::auth::{AuthError, Authenticator, Credentials, PasswordHash, Principal};
 use crate::authorizer::{Action, Authorizer};
+use crate::blob::BlobStore;
 use crate::builder::{GatewayBuilder, Settings};
 use crate::changes::change_of;
 use crate::clock::Clock;
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
+    pub(crate) blobs: Option<Arc<dyn BlobStore>>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
     pub(crate) hub: Hub,
@@ -106,6 +108,7 @@ impl Gateway {
         directory: Arc<dyn Directory>,
         registry: Arc<dyn Registry>,
         interceptors: Vec<Arc<dyn Interceptor>>,
+        blobs: Option<Arc<dyn BlobStore>>,
         authenticator: Arc<dyn Authenticator>,
         authorizer: Arc<dyn Authorizer>,
         presence: Arc<dyn PresenceStore>,
@@ -131,6 +134,7 @@ impl Gateway {
                 directory,
                 registry,
                 interceptors,
+                blobs,
                 authenticator,
                 authorizer,
                 pipeline: Mutex::new(Some(pipeline)),

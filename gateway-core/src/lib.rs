@@ -1,8 +1,10 @@
 //! An instant-messaging gateway as a library: sessions, routing, inboxes, storage, REST.
 
 mod address;
+mod attachments;
 mod auth;
 mod authorizer;
+mod blob;
 mod builder;
 mod changes;
 mod clock;
@@ -40,6 +42,7 @@ pub mod testkit;
 #[cfg(feature = "webhooks")]
 mod webhooks;
 
+pub use attachments::{AttachmentError, AttachmentLimits, Upload};
 pub use auth::{
     AttemptLimiter, AuthError, Authenticator, AuthenticatorChain, Credentials, KnownUsers,
     MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,
@@ -48,6 +51,10 @@ pub use auth::{
 #[cfg(feature = "jwt")]
 pub use auth::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey};
 pub use authorizer::{Action, Authorizer, MembersOnly};
+pub use blob::{
+    Blob, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter, FolderBlobs, InvalidBlobId,
+    MemoryBlobs,
+};
 pub use builder::{GatewayBuilder, Settings};
 pub use clock::Clock;
 pub use destination::{Destination, DestinationError, MAX_DESTINATION, UserDestination};

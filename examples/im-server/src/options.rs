@@ -94,6 +94,18 @@ pub(crate) struct Options {
     #[arg(long, env = "IM_WEBHOOKS_PRIVATE")]
     pub(crate) webhooks_private: bool,
 
+    /// Days that messages are kept; 0 for good
+    #[arg(long, env = "IM_KEEP_DAYS", value_name = "DAYS", default_value_t = 0)]
+    pub(crate) keep_days: u32,
+
+    /// Messages that are kept of each conversation, the last ones; 0 for all
+    #[arg(long, env = "IM_KEEP_MESSAGES", value_name = "COUNT", default_value_t = 0)]
+    pub(crate) keep_messages: u64,
+
+    /// Largest attachment in MiB; 0 for no attachments
+    #[arg(long, env = "IM_MAX_ATTACHMENT", value_name = "MIB", default_value_t = 25)]
+    pub(crate) max_attachment: u32,
+
     /// Another origin whose pages may open the WebSocket, such as `https://chat.example`; repeatable
     #[arg(
         long = "allow-origin",

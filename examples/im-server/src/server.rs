@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use gateway_core::{
-    AttemptLimiter, AuthenticatorChain, Clock, Directory, DirectoryError, Gateway, GatewayError,
-    HttpClient, JwtAuthenticator, JwtOptions, KnownUsers, MemoryDirectory, MemoryPresence,
-    MemoryRegistry, MemoryStore, MessageId, MessageStore, NameError, PasswordAuthenticator,
-    PasswordError, PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach, Registry,
-    RestApi, Secret, SqliteStore, StoreError, TokenKey, UserName, WebhookOptions, Webhooks,
-    operations, websocket,
+    AttachmentLimits, AttemptLimiter, AuthenticatorChain, BlobError, Clock, Directory,
+    DirectoryError, FolderBlobs, Gateway, GatewayError, HttpClient, JwtAuthenticator, JwtOptions,
+    KnownUsers, MemoryDirectory, MemoryPresence, MemoryRegistry, MemoryStore, MessageId,
+    MessageStore, NameError, PasswordAuthenticator, PasswordError, PasswordHasher, PostgresOptions,
+    PresenceStore, RateLimit, Reach, Registry, RestApi, Retention, RetentionRules, Secret,
+    SqliteStore, StoreError, TokenKey, UserName, WebhookOptions, Webhooks, operations, websocket,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
@@ -40,6 +40,8 @@ pub(crate) enum StartError {
     Listen { flag: &'static str, address: SocketAddr, source: io::Error },
     #[error("cannot open the message store: {0}")]
     Store(#[from] StoreError),
+    #[error("cannot open the folder of attachments: {0}")]
+    Attachments(#[from] BlobError),
     #[error("cannot open the message queue: {0}")]
     Broker(#[from] BrokerError),
     #[error("cannot read or make the key for tokens, {}: {source}", path.display())]
@@ -191,7 +193,14 @@ async fn assemble(
     let tokens = KnownUsers::new(tokens.clone(), directory.clone());
     // Tokens first: looking at one costs far less than hashing a password.
     let authenticator = AuthenticatorChain::new().then(tokens).then(passwords);
-    Ok(Gateway::builder()
+    let mut builder = Gateway::builder();
+    if options.max_attachment > 0 {
+        let limit = u64::from(options.max_attachment) * 1024 * 1024;
+        let blobs = FolderBlobs::open(data.join("attachments"))?;
+        let limits = AttachmentLimits::default().with_max_octets(limit);
+        builder = builder.attachments(Arc::new(blobs), limits);
+    }
+    Ok(builder
         .broker(broker)
         .store(store)
         .directory(directory)
@@ -199,8 +208,22 @@ async fn assemble(
         .presence(presence)
         .authenticator(Arc::new(authenticator))
         .open(options.open)
+        .retention(RetentionRules::new().rule("*", retention(options)))
         .server_name(concat!("im-server/", env!("CARGO_PKG_VERSION")))
         .build()?)
+}
+
+/// How long messages are kept: nothing is said by 0.
+fn retention(options: &Options) -> Retention {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let mut retention = Retention::FOREVER;
+    if options.keep_days > 0 {
+        retention.max_age = Some(DAY.saturating_mul(options.keep_days));
+    }
+    if options.keep_messages > 0 {
+        retention.max_messages = Some(options.keep_messages);
+    }
+    retention
 }
 
 /// Makes a user unless there is one of this name, who keeps the password he has.

@@ -38,6 +38,8 @@ pub(super) struct Outgoing {
     mentions: Option<String>,
     /// Not delivered and not shown from this time on, in milliseconds since 1970 (UTC).
     expires: Option<u64>,
+    /// The `id` of an attachment that it refers to.
+    attachment: Option<String>,
     /// `text/plain` unless given.
     content_type: Option<String>,
 }
@@ -120,6 +122,9 @@ fn request(
     if let Some(kind) = &outgoing.kind {
         let up_to = outgoing.up_to.map(|seq| seq.to_string());
         request = request.with_kind(kind, up_to.as_deref())?;
+    }
+    if let Some(attachment) = &outgoing.attachment {
+        request = request.with_header("attachment", attachment)?;
     }
     if let Some(message) = &outgoing.in_reply_to {
         request = request.with_header("in-reply-to", message)?;

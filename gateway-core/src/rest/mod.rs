@@ -1,6 +1,7 @@
 //! REST: the calls of docs/protocol.md below `/api/v1`, as an axum router.
 #![allow(unused_qualifications, reason = "the macro that describes a call writes whole paths")]
 
+mod attachments;
 mod caller;
 mod conversations;
 mod groups;
@@ -176,6 +177,8 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(conversations::history))
         .routes(routes!(search::search))
         .routes(routes!(conversations::message))
+        .routes(routes!(attachments::upload))
+        .routes(routes!(attachments::download))
         .routes(routes!(groups::create))
         .routes(routes!(groups::show, groups::update))
         .routes(routes!(groups::join))

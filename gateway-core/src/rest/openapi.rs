@@ -30,6 +30,7 @@ const CONTENT_SECURITY_POLICY: &str =
     tags(
         (name = "messages", description = "Send."),
         (name = "conversations", description = "What was said."),
+        (name = "attachments", description = "Files that messages refer to."),
         (name = "groups", description = "Who is in which group."),
         (name = "users", description = "Who there is, and who you are."),
         (name = "keys", description = "Services, and what they may."),

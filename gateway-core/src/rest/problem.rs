@@ -7,6 +7,7 @@ use mq_bridge::BrokerError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::attachments::AttachmentError;
 use crate::auth::AuthError;
 use crate::directory::DirectoryError;
 use crate::error::{GatewayError, RefusedError};
@@ -136,7 +137,13 @@ impl From<GatewayError> for Problem {
                 | DirectoryError::NoSuchGroup(_)
                 | DirectoryError::NoSuchDevice(_),
             ) => StatusCode::NOT_FOUND,
-            GatewayError::Broker(BrokerError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            GatewayError::Broker(BrokerError::TooLarge { .. })
+            | GatewayError::Attachment(AttachmentError::TooLarge(_)) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            GatewayError::Attachment(AttachmentError::Off) => StatusCode::NOT_FOUND,
+            GatewayError::Attachment(AttachmentError::Type) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            GatewayError::Attachment(AttachmentError::Name) => StatusCode::UNPROCESSABLE_ENTITY,
             _ => return Self::internal(&error),
         };
         Self::new(status, error.to_string())

@@ -1,12 +1,13 @@
 //! What REST answers, without a socket: requests go straight into the router.
 
+mod attachments;
 mod messaging;
 mod search;
 
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode, header, request};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -14,6 +15,7 @@ use super::*;
 use crate::auth::{
     AttemptLimiter, AuthenticatorChain, JwtOptions, PasswordAuthenticator, TokenKey,
 };
+use crate::builder::GatewayBuilder;
 use crate::clock::Clock;
 use crate::directory::{Directory, MemoryDirectory};
 use crate::names::UserName;
@@ -26,6 +28,10 @@ struct Api {
 impl Api {
     /// With alice, bob and mallory.
     async fn new() -> Self {
+        Self::with(|gateway| gateway).await
+    }
+
+    async fn with(more: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> Self {
         let hasher = PasswordHasher::insecure_for_tests();
         let key = TokenKey::new([7; 32]).expect("long enough");
         let tokens = JwtOptions::new(key, "test", "test").build();
@@ -33,11 +39,9 @@ impl Api {
         let limiter = Arc::new(AttemptLimiter::new(Clock::system()));
         let passwords = PasswordAuthenticator::new(Arc::clone(&directory), hasher.clone(), limiter);
         let authenticator = AuthenticatorChain::new().then(tokens.clone()).then(passwords);
-        let gateway = Gateway::builder()
-            .directory(directory)
-            .authenticator(Arc::new(authenticator))
-            .build()
-            .expect("a gateway");
+        let builder =
+            Gateway::builder().directory(directory).authenticator(Arc::new(authenticator));
+        let gateway = more(builder).build().expect("a gateway");
         let router = RestApi::new(gateway, tokens.clone())
             .sign_up(hasher)
             .admins([UserName::new("root").expect("a name")])
@@ -52,6 +56,16 @@ impl Api {
         api
     }
 
+    /// The beginning of a request of this user; of nobody for an empty name.
+    fn authorized(&self, user: &str) -> request::Builder {
+        if user.is_empty() {
+            return Request::builder();
+        }
+        let issued = self.tokens.issue(&UserName::new(user).expect("a name")).expect("a token");
+        let bearer = format!("Bearer {}", issued.token.expose());
+        Request::builder().header(header::AUTHORIZATION, bearer)
+    }
+
     /// One call as this user; nobody for an empty name.
     async fn call(
         &self,
@@ -60,13 +74,7 @@ impl Api {
         path: &str,
         body: Option<Value>,
     ) -> (StatusCode, HeaderMap, Value) {
-        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
-        if !user.is_empty() {
-            let name = UserName::new(user).expect("a name");
-            let issued = self.tokens.issue(&name).expect("a token");
-            request =
-                request.header(header::AUTHORIZATION, format!("Bearer {}", issued.token.expose()));
-        }
+        let mut request = self.authorized(user).method(method).uri(format!("/api/v1{path}"));
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

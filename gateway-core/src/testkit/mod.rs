@@ -5,10 +5,12 @@
 //! ```ignore
 //! gateway_core::message_store_tests!(MyHarness::new());
 //! gateway_core::directory_tests!(MyHarness::new());
+//! gateway_core::blob_store_tests!(MyHarness::new());
 //! ```
 //!
 //! The macros need `tokio` with the features `macros` and `rt-multi-thread` in the crate that uses them.
 
+mod blob;
 mod changes;
 mod directory;
 mod message_store;
@@ -26,10 +28,11 @@ use futures::future::BoxFuture;
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
 
+pub use blob::blob_store_checks;
 pub use directory::directory_checks;
 pub use message_store::message_store_checks;
 
-/// How the kit gets at a backend; `S` is `dyn MessageStore` or `dyn Directory`
+/// How the kit gets at a backend; `S` is `dyn MessageStore`, `dyn Directory` or `dyn BlobStore`
 #[async_trait]
 pub trait Harness<S: ?Sized + Send + Sync + 'static>: Send {
     /// A new backend with nothing in it, which takes the time from `clock`
@@ -184,6 +187,18 @@ macro_rules! directory_tests {
     ($harness:expr) => {
         $crate::__directory_checks! {
             [$crate::__checks_as_tests] [[], $crate::testkit::directory_checks, $harness]
+        }
+    };
+}
+
+/// Makes a test of each check of the suite for stores of attachments; the argument makes a [`testkit::Harness`]
+///
+/// [`testkit::Harness`]: crate::testkit::Harness
+#[macro_export]
+macro_rules! blob_store_tests {
+    ($harness:expr) => {
+        $crate::__blob_store_checks! {
+            [$crate::__checks_as_tests] [[], $crate::testkit::blob_store_checks, $harness]
         }
     };
 }

@@ -1,0 +1,63 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use futures::stream;
+
+use super::{Blob, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter};
+use crate::lock::lock;
+
+type Kept = Arc<Mutex<HashMap<BlobId, (BlobInfo, Bytes)>>>;
+
+/// Attachments in memory, for tests: without a bound, and gone with the process
+#[derive(Clone, Debug, Default)]
+pub struct MemoryBlobs(Kept);
+
+impl MemoryBlobs {
+    /// None yet
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+struct Writer {
+    kept: Kept,
+    about: BlobInfo,
+    content: BytesMut,
+}
+
+#[async_trait]
+impl BlobStore for MemoryBlobs {
+    async fn create(&self, about: BlobInfo) -> Result<Box<dyn BlobWriter>, BlobError> {
+        Ok(Box::new(Writer { kept: Arc::clone(&self.0), about, content: BytesMut::new() }))
+    }
+
+    async fn open(&self, id: BlobId) -> Result<Option<Blob>, BlobError> {
+        let found = lock(&self.0).get(&id).cloned();
+        Ok(found.map(|(about, content)| {
+            let size = content.len() as u64;
+            Blob::new(about, size, stream::iter([Ok(content)]).boxed())
+        }))
+    }
+
+    async fn remove(&self, id: BlobId) -> Result<bool, BlobError> {
+        Ok(lock(&self.0).remove(&id).is_some())
+    }
+}
+
+#[async_trait]
+impl BlobWriter for Writer {
+    async fn write(&mut self, part: Bytes) -> Result<(), BlobError> {
+        self.content.extend_from_slice(&part);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<BlobId, BlobError> {
+        let id = BlobId::generate()?;
+        lock(&self.kept).insert(id, (self.about, self.content.freeze()));
+        Ok(id)
+    }
+}
