@@ -508,10 +508,6 @@ impl Inner {
             SendKind::Read(up_to) => ("read", Some(up_to), Some(Marker::Read)),
             _ => ("typing", None, None),
         };
-        let audience = self.audience(&conversation, &request.from).await?;
-        if marker.is_none() && audience.refused.is_some() {
-            return Ok(futures::future::ready(Ok(Sent::Published)).boxed());
-        }
         let mut up_to = up_to;
         if let (Some(seq), Some(marker)) = (up_to, marker) {
             let marks = self.store.mark(&conversation, &request.from, marker, seq).await?;
@@ -519,6 +515,10 @@ impl Inner {
                 return Ok(futures::future::ready(Ok(Sent::Published)).boxed());
             }
             up_to = Some(if marker == Marker::Read { marks.read } else { marks.delivered });
+        }
+        let audience = self.audience(&conversation, &request.from).await?;
+        if marker.is_none() && audience.refused.is_some() {
+            return Ok(futures::future::ready(Ok(Sent::Published)).boxed());
         }
         let stamp = Stamp {
             destination: &request.destination.to_string(),

@@ -147,7 +147,7 @@ impl Session {
             return;
         };
         let message = message.message();
-        if outgoing::seq_of(message) > Some(*opened) && outgoing::removes(message, &who.user) {
+        if outgoing::removes(message, &who.user) && outgoing::seq_of(message) > Some(*opened) {
             self.subscribers.remove(&key);
         }
     }
