@@ -10,6 +10,7 @@ import {
   initials,
   lastSeen,
   memberLine,
+  searchQuery,
   nameFault,
   nameList,
   parseConversationId,
@@ -88,4 +89,17 @@ test("lists of names stay short", () => {
   assert.equal(nameList(["a"]), "a");
   assert.equal(nameList(["a", "b"]), "a and b");
   assert.equal(nameList(["a", "b", "c", "d"]), "a, b and 2 others");
+});
+
+test("what is typed becomes words to search for", () => {
+  for (const [typed, query] of [
+    ["  hello wor", "hello wor*"],
+    ['"a" - (b)?', "a b"],
+    ["x", ""],
+    ["***", ""],
+    ["明天", "明天"],
+    ["room 42", "room 42"],
+  ]) {
+    assert.equal(searchQuery(typed), query, typed);
+  }
 });

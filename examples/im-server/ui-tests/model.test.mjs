@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FakeStorage } from "./support.mjs";
-import { Model } from "../ui/model.js";
+import { fromRest, Model } from "../ui/model.js";
 import { Outbox } from "../ui/outbox.js";
 
 const ME = "alice";
@@ -294,4 +294,45 @@ test("without a connection nobody is known to be there", () => {
   model.link.state = "connected";
   assert.equal(model.isOnline("bob"), true);
   assert.equal(model.isOnline(ME), true);
+});
+
+const changed = (seq, from, kind, target, body = "") => message(seq, from, { kind, body, replyTo: `m${target}`, asOf: seq });
+
+test("an edit, a reaction and a recall change the message that they are about", () => {
+  const model = newModel();
+  model.mergeSnapshot([snapshot({ last_seq: 0, unread: 0, last_message: null })]);
+  const conversation = model.conversation(DIRECT);
+  model.addMessage(message(1, "bob", { asOf: 1 }));
+  assert.equal(conversation.unread, 1);
+  model.addMessage(changed(2, "bob", "edit", 1, "better"));
+  model.addMessage(changed(3, "alice", "reaction", 1, "👍"));
+  const target = conversation.find("m1");
+  assert.deepEqual([target.body, target.edited, [...target.reactions]], ["better", 2, [["alice", "👍"]]]);
+  model.addMessage(changed(4, "alice", "reaction", 1, ""));
+  assert.equal(target.reactions.size, 0);
+  model.addMessage(message(5, "bob", { asOf: 5 }));
+  model.addMessage(message(6, "bob", { asOf: 6 }));
+  assert.equal(conversation.unread, 2);
+  model.addMessage(changed(7, "bob", "recall", 5));
+  assert.deepEqual([conversation.find("m5").recalled, conversation.find("m5").body, conversation.unread], [7, "", 1]);
+  model.addMessage(changed(8, "bob", "edit", 5, "again"));
+  assert.equal(conversation.find("m5").body, "", "what was recalled stays so");
+});
+
+test("what the history has told already is not undone by an older change", () => {
+  const model = newModel();
+  const conversation = model.conversation(DIRECT);
+  const now = fromRest({ ...rest(message(1, "bob")), body: "third", edited: 4, reactions: { alice: "b" } }, 5);
+  conversation.addHistory({ messages: [now, changed(2, "bob", "edit", 1, "second"), changed(3, "alice", "reaction", 1, "a")], first_seq: 1 }, undefined);
+  assert.deepEqual([now.body, [...now.reactions]], ["third", [["alice", "b"]]]);
+  model.addMessage(changed(6, "bob", "edit", 1, "fourth"));
+  assert.equal(now.body, "fourth");
+});
+
+test("a group is shown by its title and called by its name", () => {
+  const model = newModel();
+  model.mergeSnapshot([group({ title: "Operations" })]);
+  const conversation = model.conversation(GROUP);
+  assert.deepEqual([conversation.title, conversation.name, conversation.destination], ["Operations", "ops", "/group/ops"]);
+  assert.ok(conversation.mayRecall(message(1, "bob")), "the owner recalls what others said");
 });

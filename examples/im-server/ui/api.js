@@ -56,6 +56,51 @@ export class Api {
     return this.#call("POST", "/groups", { name, members });
   }
 
+  /** What is not written but done to a message: `kind` is `edit`, `recall` or `reaction`. */
+  change({ to, kind, target, body, key }) {
+    return this.#call("POST", "/messages", { to, kind, in_reply_to: target, body, idempotency_key: key });
+  }
+
+  changeGroup(name, settings) {
+    return this.#call("PATCH", `/groups/${segment(name)}`, settings);
+  }
+
+  changeMember(group, user, change) {
+    return this.#call("PATCH", `/groups/${segment(group)}/members/${segment(user)}`, change);
+  }
+
+  handOver(group, user) {
+    return this.#call("PUT", `/groups/${segment(group)}/owner`, { user });
+  }
+
+  async blocked() {
+    return (await this.#call("GET", "/blocks")).users;
+  }
+
+  block(user) {
+    return this.#call("PUT", `/blocks/${segment(user)}`);
+  }
+
+  unblock(user) {
+    return this.#call("DELETE", `/blocks/${segment(user)}`);
+  }
+
+  async devices() {
+    return (await this.#call("GET", "/devices")).devices;
+  }
+
+  nameDevice(name, label) {
+    return this.#call("PATCH", `/devices/${segment(name)}`, { label });
+  }
+
+  removeDevice(name) {
+    return this.#call("DELETE", `/devices/${segment(name)}`);
+  }
+
+  async search(query, limit = 20) {
+    return (await this.#call("GET", `/search?${new URLSearchParams({ q: query, limit })}`)).messages;
+  }
+
   group(name) {
     return this.#call("GET", `/groups/${segment(name)}`);
   }

@@ -8,11 +8,12 @@ const SHOWN = new Set(["message", "member", "system"]);
 export const isShown = (message) => SHOWN.has(message.kind);
 
 // As the server counts: a change of something old, or of the members, is nothing new to read.
-const countsAsUnread = ({ kind }) => kind === "message" || kind === "system";
+const countsAsUnread = ({ kind, recalled }) => (kind === "message" || kind === "system") && !recalled;
 
 export class Conversation {
   #me;
   #bySeq = new Map();
+  #byId = new Map();
   #sorted = null;
   #filledGaps = new Set();
 
@@ -21,6 +22,8 @@ export class Conversation {
     this.#me = me;
     this.id = id;
     this.kind = kind;
+    /** The group's name, or the other person's. */
+    this.name = title;
     this.title = title;
     this.destination = destination;
     /** user -> { role, read, delivered, online, since }; `since` is the seq at which the member was added. */
@@ -47,7 +50,7 @@ export class Conversation {
 
   /** The other person of a direct conversation. */
   get peer() {
-    return this.kind === "direct" ? this.title : null;
+    return this.kind === "direct" ? this.name : null;
   }
 
   get others() {
@@ -77,6 +80,7 @@ export class Conversation {
   merge(snapshot) {
     this.real = true;
     this.left = false;
+    this.title = snapshot.title ?? this.title;
     const before = this.members;
     this.members = new Map();
     for (const { user, role, read, delivered, online } of snapshot.members) {
@@ -109,6 +113,7 @@ export class Conversation {
     this.real = true;
     const last = this.messages.at(-1);
     this.#bySeq.set(message.seq, message);
+    this.#byId.set(message.id, message);
     if (!last || message.seq > last.seq) this.#sorted.push(message);
     else this.#sorted = null;
 
@@ -116,11 +121,42 @@ export class Conversation {
     if (isNew) this.lastSeq = message.seq;
     if (isShown(message) && message.seq >= (this.lastMessage?.seq ?? 0)) this.lastMessage = message;
     if (message.kind === "member") this.#changeMembers(message, isNew);
+    if (message.replyTo) this.#change(message);
     // To write is to have read, and it ends the typing.
     this.mark("read", message.from, message.seq);
     this.typing.delete(message.from);
     if (isNew && message.from !== this.#me && countsAsUnread(message)) this.unread += 1;
     return true;
+  }
+
+  /** The message of this id, if it is here. */
+  find(id) {
+    return this.#byId.get(id) ?? null;
+  }
+
+  /** Whether I may take this message back for everyone. The server has the last word, and knows the time. */
+  mayRecall(message) {
+    return message.from === this.#me || this.isOwner;
+  }
+
+  // Does to an earlier message what an edit, a recall or a reaction says; one that is not here comes with all that from the history.
+  #change({ kind, replyTo, from, body, seq }) {
+    const target = this.#byId.get(replyTo);
+    if (!target || seq <= target.asOf || target.recalled) return;
+    if (kind === "edit") {
+      if (seq <= (target.edited ?? 0)) return;
+      Object.assign(target, { body, edited: seq });
+    } else if (kind === "recall") {
+      Object.assign(target, { body: "", recalled: seq, reactions: new Map() });
+      this.unread = this.#countUnread();
+    } else if (kind === "reaction") {
+      target.reactedAt ??= new Map();
+      if (seq <= (target.reactedAt.get(from) ?? 0)) return;
+      target.reactedAt.set(from, seq);
+      target.reactions ??= new Map();
+      target.reactions.delete(from);
+      if (body) target.reactions.set(from, body);
+    }
   }
 
   /** Takes a page of history. `before` is what was asked for, undefined for the last page. */
@@ -189,7 +225,7 @@ export class Conversation {
     }
     const user = change?.user;
     if (typeof user !== "string") return;
-    if (change.action === "added") {
+    if (change.action === "added" || change.action === "joined") {
       const member = this.members.get(user);
       if (member) member.since = Math.max(member.since, message.seq);
       else if (isNew) this.members.set(user, newMember(message.seq));

@@ -127,6 +127,16 @@ export function memberLine(message, me) {
       return `${actor} created the group`;
     case "added":
       return `${actor} added ${user}`;
+    case "joined":
+      return `${actor} joined the group`;
+    case "role":
+      return `${actor} made ${user} ${change.role === "admin" || change.role === "owner" ? "an" : "a plain"} ${change.role}`;
+    case "muted":
+      return `${actor} muted ${user}`;
+    case "unmuted":
+      return `${actor} let ${user} speak again`;
+    case "changed":
+      return `${actor} changed the group`;
     case "removed":
       return `${actor} removed ${user}`;
     case "left":
@@ -168,4 +178,16 @@ function safeHref(address) {
   } catch {
     return null;
   }
+}
+
+const MAX_SEARCH_WORDS = 16;
+
+/** What the server is asked for when a person types this into the search; empty where there is nothing to look for. */
+export function searchQuery(text) {
+  const words = (text.match(/[\p{L}\p{M}\p{N}]+/gu) ?? []).slice(0, MAX_SEARCH_WORDS);
+  const last = words.at(-1);
+  if (!last || words.join("").length < 2) return "";
+  // Of what is written with spaces the last word may have only begun.
+  if (/^[\p{Script=Latin}\p{Script=Cyrillic}\p{Script=Greek}]{2,}$/u.test(last)) words[words.length - 1] = `${last}*`;
+  return words.join(" ");
 }

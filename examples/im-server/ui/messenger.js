@@ -10,6 +10,7 @@ import { Model } from "./model.js";
 import { Outbox } from "./outbox.js";
 import { peopleDialog } from "./view-people.js";
 import { Session } from "./session.js";
+import { groupDialog, settingsDialog } from "./view-menu.js";
 
 const MINUTE_MS = 60_000;
 const HIDDEN_DRAW_MS = 200;
@@ -46,16 +47,19 @@ export class Messenger {
       onOpen: (id) => this.#go(id),
       onPerson: (name) => this.#person(name),
       onCompose: () => this.#compose(),
+      onSettings: () => this.#settings(device),
       onSignOut: () => onSignedOut(null),
       findUsers: (text) => this.#session.findUsers(text),
+      findMessages: (text) => this.#session.findMessages(text),
     });
     this.#chat = new ChatView(this.#model, {
       onBack: () => this.#back(),
       onDetails: () => this.#details.show(this.#details.isOpen ? null : this.#open),
-      onSend: (conversation, text) => {
+      onSend: (conversation, text, replyTo) => {
         conversation.divider = null;
-        this.#session.sendText(conversation, text);
+        this.#session.sendText(conversation, text, replyTo);
       },
+      onChange: (conversation, kind, message, text) => this.#session.change(conversation, kind, message, text),
       onTyping: (conversation) => this.#session.typing(conversation),
       onRetry: (key) => this.#session.retrySend(key),
       onDiscard: (key) => this.#session.discard(key),
@@ -72,6 +76,10 @@ export class Messenger {
       onPerson: (name) => this.#person(name),
       onAdd: (conversation) => this.#addPeople(conversation),
       onRemove: (conversation, member) => this.#session.removeMember(conversation, member),
+      onMember: (conversation, member, change) => this.#session.changeMember(conversation, member, change),
+      onBlock: (user) => this.#session.block(user),
+      onGroup: async (conversation) =>
+        groupDialog(await this.#session.group(conversation), (settings) => this.#session.changeGroup(conversation, settings)),
     });
     this.#banner = new BannerView(this.#model, {
       clock,
@@ -173,6 +181,16 @@ export class Messenger {
       excluded: [me],
       onPerson: (name) => this.#person(name),
       onGroup: async (name, members) => this.#go((await this.#session.createGroup(name, members)).id),
+    });
+  }
+
+  #settings(device) {
+    settingsDialog({
+      device,
+      load: () => this.#session.settings(),
+      onRemove: (name) => this.#session.removeDevice(name),
+      onRename: (name, label) => this.#session.nameDevice(name, label),
+      onUnblock: (user) => this.#session.unblock(user),
     });
   }
 

@@ -36,7 +36,7 @@ export class Model {
       if (!conversation) continue;
       listed.add(snapshot.id);
       const last = snapshot.last_message;
-      conversation.merge({ ...snapshot, last_message: last ? fromRest(last) : null });
+      conversation.merge({ ...snapshot, last_message: last ? fromRest(last, snapshot.last_seq) : null });
       for (const { user, online } of snapshot.members) {
         if (!this.presence.has(user)) this.presence.set(user, { online: Boolean(online), lastSeen: null });
       }
@@ -97,8 +97,8 @@ export class Model {
   }
 }
 
-/** A stored message as REST gives it. */
-export function fromRest(json) {
+/** A stored message as REST gives it: with all that happened to it up to the seq `asOf`. */
+export function fromRest(json, asOf = json.seq) {
   return {
     id: json.id,
     conversation: json.conversation,
@@ -108,6 +108,11 @@ export function fromRest(json) {
     kind: json.kind,
     body: json.body_encoding === "base64" ? fromBase64(json.body) : json.body,
     key: json.headers?.["idempotency-key"] ?? null,
+    replyTo: json.headers?.["in-reply-to"] ?? null,
+    edited: json.edited ?? null,
+    recalled: json.recalled ?? null,
+    reactions: new Map(Object.entries(json.reactions ?? {})),
+    asOf,
   };
 }
 
@@ -128,8 +133,15 @@ export function fromFrame(frame) {
     kind: frame.header("kind") ?? "message",
     body,
     key: frame.header("idempotency-key") ?? null,
+    replyTo: frame.header("in-reply-to") ?? null,
+    edited: numberOf(frame.header("edited")),
+    recalled: numberOf(frame.header("recalled")),
+    reactions: new Map(),
+    asOf: Number(frame.header("seq")),
   };
 }
+
+const numberOf = (text) => (text === undefined ? null : Number(text));
 
 // Octets that are not text have no words to show: null says so.
 function fromBase64(text) {

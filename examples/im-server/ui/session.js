@@ -1,7 +1,9 @@
 // One signed-in person on this device: ties the model to the STOMP connection and the REST calls.
 
 import { ApiError } from "./api.js";
+import { searchQuery } from "./format.js";
 import { fromFrame, fromRest } from "./model.js";
+import { randomKey } from "./outbox.js";
 import { StompClient, StompError } from "./stomp.js";
 
 const PAGE = 50;
@@ -80,9 +82,9 @@ export class Session {
   // --- what the person does ---
 
   /** Writes a text to a conversation. It is kept until the server has it. */
-  sendText(conversation, body) {
+  sendText(conversation, body, replyTo = null) {
     const { id, destination } = conversation;
-    this.#outbox.add({ conversation: id, destination, body, created: Date.now() });
+    this.#outbox.add({ conversation: id, destination, body, replyTo, created: Date.now() });
     this.#lastTyping.delete(id);
     this.#flush();
     this.#changed();
@@ -96,6 +98,25 @@ export class Session {
 
   discard(key) {
     this.#outbox.remove(key);
+    this.#changed();
+  }
+
+  /** Edits or recalls a message, or reacts to it. Fails with the server's reason. */
+  async change(conversation, kind, target, body = "") {
+    const key = randomKey();
+    const receipt = await this.#api.change({ to: conversation.destination, kind, target: target.id, body, key });
+    this.#model.addMessage({
+      id: receipt.message_id,
+      conversation: conversation.id,
+      seq: receipt.seq,
+      from: this.#model.me,
+      timestamp: receipt.timestamp,
+      kind,
+      body,
+      key,
+      replyTo: target.id,
+    });
+    this.#fillGaps(conversation);
     this.#changed();
   }
 
@@ -134,18 +155,62 @@ export class Session {
   }
 
   async addMember(conversation, user) {
-    await this.#api.addMember(conversation.title, user);
+    await this.#api.addMember(conversation.name, user);
     await this.#refresh();
   }
 
   async removeMember(conversation, user) {
-    await this.#api.removeMember(conversation.title, user);
+    await this.#api.removeMember(conversation.name, user);
     if (user === this.#model.me) conversation.left = true;
     await this.#refresh();
   }
 
+  async changeMember(conversation, user, change) {
+    if (change.role === "owner") await this.#api.handOver(conversation.name, user);
+    else await this.#api.changeMember(conversation.name, user, change);
+    await this.#refresh();
+  }
+
+  group(conversation) {
+    return this.#api.group(conversation.name);
+  }
+
+  async changeGroup(conversation, settings) {
+    await this.#api.changeGroup(conversation.name, settings);
+    await this.#refresh();
+  }
+
+  /** My devices, and whom I have blocked. */
+  async settings() {
+    const [devices, blocked] = await Promise.all([this.#api.devices(), this.#api.blocked()]);
+    return { devices, blocked };
+  }
+
+  nameDevice(name, label) {
+    return this.#api.nameDevice(name, label);
+  }
+
+  removeDevice(name) {
+    return this.#api.removeDevice(name);
+  }
+
+  async block(user) {
+    await this.#api.block(user);
+    await this.#refresh();
+  }
+
+  unblock(user) {
+    return this.#api.unblock(user);
+  }
+
   findUsers(text) {
     return this.#api.findUsers(text);
+  }
+
+  /** The newest messages with the words of a text, of which the last one may only have begun. */
+  async findMessages(text) {
+    const query = searchQuery(text);
+    return query ? (await this.#api.search(query)).map((message) => fromRest(message)) : [];
   }
 
   // --- the connection ---
@@ -253,7 +318,7 @@ export class Session {
     let again = true;
     try {
       const receipt = await this.#client.send(entry.destination, {
-        headers: { "idempotency-key": entry.key },
+        headers: { "idempotency-key": entry.key, ...(entry.replyTo ? { "in-reply-to": entry.replyTo } : {}) },
         body: entry.body,
         receipt: true,
       });
@@ -284,6 +349,8 @@ export class Session {
         kind: "message",
         body: entry.body,
         key: entry.key,
+        replyTo: entry.replyTo ?? null,
+        asOf: seq,
       });
       this.#fillGaps(conversation);
       this.#watch(conversation);
@@ -378,7 +445,7 @@ export class Session {
 
   // A message of mine in the history has been stored: it need not be sent again.
   #adopt(page) {
-    const messages = page.messages.map(fromRest);
+    const messages = page.messages.map((message) => fromRest(message, page.last_seq));
     for (const { from, key } of messages) {
       if (from === this.#model.me && key) this.#outbox.remove(key);
     }

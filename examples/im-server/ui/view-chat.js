@@ -5,6 +5,7 @@ import { Composer } from "./view-composer.js";
 import { h, hiddenText, icon, iconButton, reconcile, setText } from "./dom.js";
 import { clockTime, dayName, daysBetween, fullTime, hue, lastSeen, memberLine, splitLinks } from "./format.js";
 import { isShown } from "./conversation.js";
+import { messageMenu } from "./view-menu.js";
 import { stateLabel, typingText } from "./view-list.js";
 
 // Messages of one person within this time hang together.
@@ -19,7 +20,7 @@ const HUSH_MS = 700;
 const NEAR_START = 400;
 
 /**
- * Calls `onBack()`, `onDetails()`, `onSend(conversation, text)`, `onTyping(conversation)`, `onRetry(key)`, `onDiscard(key)`,
+ * Calls `onBack()`, `onDetails()`, `onSend(conversation, text, replyTo)`, `onChange(conversation, kind, message, text)` (a promise), `onTyping(conversation)`, `onRetry(key)`, `onDiscard(key)`,
  * `onOlder(conversation)`, `onReload(conversation)`, `onSeen(conversation, seq)`, `onCompose()`.
  */
 export class ChatView {
@@ -31,6 +32,7 @@ export class ChatView {
   #rows;
   #jump;
   #composer;
+  #fault;
   #body;
   #empty;
   #atEnd = true;
@@ -60,11 +62,13 @@ export class ChatView {
       icon("down"),
       hiddenText("Go to the latest message"),
     );
+    this.#fault = h("p", { class: "chat-fault", role: "alert", "data-testid": "chat-fault" });
     this.#composer = new Composer({
-      onSend: (text) => {
+      onSend: (text, replyTo) => {
         this.#atEnd = true;
-        options.onSend(this.#conversation, text);
+        options.onSend(this.#conversation, text, replyTo);
       },
+      onEdit: (message, text) => this.#change("edit", message, text),
       onTyping: () => options.onTyping(this.#conversation),
     });
     this.#body = h(
@@ -79,6 +83,7 @@ export class ChatView {
         iconButton("info", "Details", { onclick: options.onDetails, "data-testid": "details-open" }),
       ),
       h("div", { class: "log-frame" }, this.#log, this.#jump),
+      this.#fault,
       this.#composer.element,
     );
     this.#empty = h(
@@ -96,6 +101,7 @@ export class ChatView {
   show(conversation) {
     if (this.#conversation === conversation) return;
     this.#conversation = conversation;
+    setText(this.#fault, "");
     this.#body.hidden = !conversation;
     this.#empty.hidden = Boolean(conversation);
     this.#hush();
@@ -195,6 +201,57 @@ export class ChatView {
     return this.#model.connected ? `${members}, ${online} online` : members;
   }
 
+  // --- what is done to a message ---
+
+  async #change(kind, message, text) {
+    setText(this.#fault, "");
+    try {
+      await this.#options.onChange(this.#conversation, kind, message, text);
+    } catch (error) {
+      setText(this.#fault, error.message);
+    }
+  }
+
+  #menu(conversation, message) {
+    const mine = message.from === this.#model.me;
+    messageMenu({
+      mine: message.reactions?.get(this.#model.me),
+      onReact: (text) => this.#change("reaction", message, text),
+      onReply: () => this.#composer.reply(message),
+      onEdit: mine ? () => this.#composer.edit(message) : null,
+      onRecall: conversation.mayRecall(message) ? () => this.#change("recall", message, "") : null,
+    });
+  }
+
+  // The reactions, each with how many have it; one that I have can be taken back.
+  #reactions(message) {
+    const counts = new Map();
+    for (const text of message.reactions?.values() ?? []) counts.set(text, (counts.get(text) ?? 0) + 1);
+    const mine = message.reactions?.get(this.#model.me);
+    return [...counts].map(([text, count]) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: "reaction",
+          "aria-pressed": String(text === mine),
+          "aria-label": `${text}, ${count}`,
+          "data-testid": "reaction",
+          "data-reaction": text,
+          onclick: () => this.#change("reaction", message, text === mine ? "" : text),
+        },
+        text,
+        count > 1 ? ` ${count}` : "",
+      ),
+    );
+  }
+
+  #quote(conversation, id) {
+    const quoted = conversation.find(id);
+    const text = !quoted ? "an earlier message" : quoted.recalled ? "a recalled message" : `${quoted.from}: ${quoted.body ?? ""}`;
+    return h("p", { class: "quote", "data-testid": "quote" }, text);
+  }
+
   // --- rows ---
 
   // The rows of a day share a section: its name, which sticks to the top, leaves together with it.
@@ -251,14 +308,20 @@ export class ChatView {
     const mine = from === this.#model.me;
     const state = entry ? (entry.error ? "failed" : "sending") : mine ? conversation.status(message) : null;
     const named = conversation.kind === "group" && !mine;
-    const key = message?.key ?? entry?.key ?? message?.id ?? `seq-${message.seq}`;
+    // A message that was changed is another row: what is new in it is read aloud.
+    const version = message?.recalled ? " recalled" : message?.edited ? ` ${message.edited}` : "";
+    const key = (message?.key ?? entry?.key ?? message?.id ?? `seq-${message.seq}`) + version;
     const label = state && this.#stateTitle(conversation, message, state);
     const name = named && h("p", { class: `sender ink-${hue(from)}`, "aria-hidden": "true" }, from);
     const picture = named && avatar(from, { size: "tiny" });
     // A live region reads what is added: a change of state must not add the text again.
+    const replyTo = message?.replyTo ?? entry?.replyTo;
     const update = (element) => {
+      element.querySelector(".reactions").replaceChildren(...(message ? this.#reactions(message) : []));
       element.className = ["message", mine ? "mine" : "theirs", opens && "opens", closes && "closes", state].filter(Boolean).join(" ");
       if (message) element.dataset.seq = message.seq;
+      // A row of what was just written becomes that of the message.
+      if (message && !message.recalled && !element.querySelector(".more")) element.append(this.#more(conversation, message));
       if (!state) return;
       element.dataset.state = state;
       element.querySelector(".tick").replaceChildren(icon(state, label));
@@ -267,7 +330,7 @@ export class ChatView {
     };
     return {
       key: `m ${from} ${key}`,
-      signature: JSON.stringify([message?.seq, label, opens, closes, entry?.error]),
+      signature: JSON.stringify([message?.seq, label, opens, closes, entry?.error, [...(message?.reactions ?? [])]]),
       update,
       render: () => {
         const element = h(
@@ -279,19 +342,30 @@ export class ChatView {
             { class: "bubble" },
             name,
             hiddenText(mine ? "You: " : `${from}: `),
-            textOf(message ? message.body : entry.body),
+            replyTo && !message?.recalled && this.#quote(conversation, replyTo),
+            message?.recalled ? recalledText() : textOf(message ? message.body : entry.body),
             h(
               "span",
               { class: "meta" },
+              message?.edited && !message.recalled && h("span", { "data-testid": "edited" }, "edited"),
               h("time", { datetime: new Date(time).toISOString(), title: fullTime(time) }, clockTime(time)),
               state && h("span", { class: "tick" }),
             ),
+            h("div", { class: "reactions" }),
           ),
         );
         update(element);
         return element;
       },
     };
+  }
+
+  #more(conversation, { id }) {
+    const open = () => {
+      const message = conversation.find(id);
+      if (message) this.#menu(conversation, message);
+    };
+    return iconButton("more", "Reply, react and more", { class: "icon-button more", "data-testid": "message-more", onclick: open });
   }
 
   #stateTitle(conversation, message, state) {
@@ -412,6 +486,8 @@ function textOf(body) {
   );
   return h("p", { class: "text", dir: "auto", "data-testid": "text" }, parts);
 }
+
+const recalledText = () => h("p", { class: "text unreadable", "data-testid": "text" }, "This message was recalled.");
 
 function dayRow(time, now) {
   const name = dayName(time, now);

@@ -1,16 +1,19 @@
 // Where one writes. Keeps a draft for each conversation.
 
-import { h, icon } from "./dom.js";
+import { h, icon, iconButton } from "./dom.js";
 
 const BORDERS = 2;
 const coarse = matchMedia("(pointer: coarse)");
 
-/** Calls `onSend(text)` and `onTyping()`. */
+/** Calls `onSend(text, replyTo)`, `onEdit(message, text)` and `onTyping()`. */
 export class Composer {
   #options;
   #field;
   #send;
   #closed;
+  #about;
+  /** What is written is an answer to a message, or takes its place: `{ kind: "reply" | "edit", message }`. */
+  #task = null;
   #drafts = new Map();
   #conversation = null;
 
@@ -28,6 +31,7 @@ export class Composer {
       onkeydown: (event) => this.#key(event),
     });
     this.#send = h("button", { type: "submit", class: "send", "aria-label": "Send", title: "Send", "data-testid": "send" }, icon("send"));
+    this.#about = h("div", { class: "composer-about", hidden: true, "data-testid": "composer-about" });
     this.#closed = h("p", { class: "composer-closed", hidden: true }, "You are no longer a member of this group.");
     this.element = h(
       "form",
@@ -39,6 +43,7 @@ export class Composer {
         },
       },
       this.#closed,
+      this.#about,
       h("div", { class: "composer-row" }, this.#field, this.#send),
       h("p", { id: "composer-hint", class: "visually-hidden" }, "Enter sends, Shift and Enter makes a new line."),
     );
@@ -47,9 +52,42 @@ export class Composer {
   open(conversation) {
     if (this.#conversation) this.#drafts.set(this.#conversation.id, this.#field.value);
     this.#conversation = conversation;
+    this.#begin(null);
     this.#field.value = this.#drafts.get(conversation.id) ?? "";
     this.#field.setAttribute("aria-label", `Message to ${conversation.title}`);
     this.#fit();
+  }
+
+  /** What is written next answers a message. */
+  reply(message) {
+    this.#begin({ kind: "reply", message });
+    this.focus();
+  }
+
+  /** What is written next takes the place of a message. */
+  edit(message) {
+    this.#begin({ kind: "edit", message });
+    this.#field.value = message.body ?? "";
+    this.#fit();
+    this.focus();
+  }
+
+  #begin(task) {
+    if (this.#task?.kind === "edit") this.#field.value = "";
+    this.#task = task;
+    this.#about.hidden = !task;
+    if (!task) return;
+    const title = task.kind === "edit" ? "Edit" : `Reply to ${task.message.from}`;
+    this.#about.replaceChildren(
+      h("p", { class: "composer-about-text" }, h("strong", {}, title), " ", task.message.body ?? ""),
+      iconButton("close", "Cancel", { "data-testid": "composer-cancel", onclick: () => this.#cancel() }),
+    );
+  }
+
+  #cancel() {
+    this.#begin(null);
+    this.#fit();
+    this.focus();
   }
 
   update({ left }) {
@@ -67,6 +105,11 @@ export class Composer {
   }
 
   #key(event) {
+    if (event.key === "Escape" && this.#task) {
+      event.stopPropagation();
+      this.#cancel();
+      return;
+    }
     // Enter that ends the input of a Chinese or Japanese word does not send; on a screen keyboard there is no Shift+Enter.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || coarse.matches) return;
     event.preventDefault();
@@ -76,9 +119,12 @@ export class Composer {
   #submit() {
     const text = this.#field.value.trim();
     if (text) {
+      const task = this.#task;
+      this.#begin(null);
       this.#field.value = "";
       this.#fit();
-      this.#options.onSend(text);
+      if (task?.kind === "edit") this.#options.onEdit(task.message, text);
+      else this.#options.onSend(text, task?.message.id ?? null);
     }
     this.#field.focus();
   }

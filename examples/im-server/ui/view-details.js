@@ -3,9 +3,11 @@
 import { avatar } from "./avatar.js";
 import { h, iconButton, reconcile, setText } from "./dom.js";
 import { lastSeen } from "./format.js";
+import { sheet } from "./view-menu.js";
 
 /**
- * Calls `onClose()`, `onPerson(name)`, `onAdd(conversation)` to choose new members, `onRemove(conversation, user)` (a promise).
+ * Calls `onClose()`, `onPerson(name)`, `onAdd(conversation)` to choose new members, and, which are promises, `onRemove(conversation, user)`,
+ * `onMember(conversation, user, change)`, `onGroup(conversation)` and `onBlock(user)`.
  */
 export class DetailsView {
   #model;
@@ -46,7 +48,7 @@ export class DetailsView {
     setText(this.#heading, isGroup ? "Group" : "Person");
     this.#body.replaceChildren(
       h("div", { class: "details-card" }, h("span", { class: "details-avatar" }), h("p", { class: "details-name" }, conversation.title), h("p", { class: "details-state" })),
-      isGroup ? h("section", { class: "details-group" }) : "",
+      isGroup ? h("section", { class: "details-group" }) : this.#personSection(conversation.peer),
     );
     if (isGroup) {
       this.#body.querySelector(".details-group").append(
@@ -60,6 +62,20 @@ export class DetailsView {
     this.#heading.focus({ preventScroll: true });
   }
 
+  #personSection(user) {
+    if (user === this.#model.me) return "";
+    const block = () => this.#attempt(async () => {
+      await this.#options.onBlock(user);
+      setText(this.#fault, `${user} is blocked. Settings has the list of the people you have blocked.`);
+    });
+    return h(
+      "section",
+      { class: "details-person" },
+      this.#fault,
+      h("button", { type: "button", class: "button wide danger", "data-testid": "block", onclick: block }, `Block ${user}`),
+    );
+  }
+
   update(now = Date.now()) {
     const conversation = this.#conversation;
     if (!conversation) return;
@@ -68,6 +84,7 @@ export class DetailsView {
     reconcile(this.#body.querySelector(".details-avatar"), [
       { key: title, signature: String(online), render: () => avatar(title, { group: peer === null, online, size: "large" }) },
     ]);
+    setText(this.#body.querySelector(".details-name"), title);
     setText(this.#body.querySelector(".details-state"), peer === null ? groupState(conversation) : this.#personState(peer, now));
     if (peer === null) this.#updateGroup(conversation, now);
   }
@@ -76,7 +93,7 @@ export class DetailsView {
     const count = conversation.members.size;
     setText(this.#body.querySelector(".members-head h3"), `${count} ${count === 1 ? "member" : "members"}`);
     const canChange = conversation.isOwner && !conversation.left;
-    reconcile(this.#body.querySelector(".members-action"), canChange ? [this.#addRow(conversation)] : []);
+    reconcile(this.#body.querySelector(".members-action"), canChange ? [this.#addRow(conversation), this.#groupRow(conversation)] : []);
     const names = [...conversation.members.keys()].sort(
       (a, b) => Number(this.#model.isOnline(b)) - Number(this.#model.isOnline(a)) || a.localeCompare(b),
     );
@@ -95,6 +112,44 @@ export class DetailsView {
           "Add people",
         ),
     };
+  }
+
+  #groupRow(conversation) {
+    return {
+      key: `group ${conversation.id}`,
+      signature: "",
+      render: () =>
+        h(
+          "button",
+          { type: "button", class: "button small", "data-testid": "group-settings", onclick: () => this.#attempt(() => this.#options.onGroup(conversation)) },
+          "Settings",
+        ),
+    };
+  }
+
+  // What may be done to a member: roles are the owner's business, silence is also the admins'.
+  #manage(conversation, user) {
+    const mine = conversation.members.get(this.#model.me)?.role;
+    const { role } = conversation.members.get(user);
+    const change = (label, testId, what) =>
+      h(
+        "button",
+        { type: "button", class: "button wide", "data-testid": testId, onclick: () => { dialog.close(); this.#attempt(() => this.#options.onMember(conversation, user, what)); } },
+        label,
+      );
+    const dialog = sheet(
+      user,
+      "member-menu",
+      h(
+        "div",
+        { class: "sheet-actions" },
+        mine === "owner" && role === "member" && change("Make admin", "make-admin", { role: "admin" }),
+        mine === "owner" && role === "admin" && change("Make plain member", "make-member", { role: "member" }),
+        mine === "owner" && role !== "owner" && change("Hand the group over", "hand-over", { role: "owner" }),
+        change("Mute for an hour", "mute", { muted_until: Date.now() + 3_600_000 }),
+        change("Let speak again", "unmute", { muted_until: 0 }),
+      ),
+    );
   }
 
   #memberRow(conversation, user, canChange, now) {
@@ -120,7 +175,10 @@ export class DetailsView {
               : h("button", { type: "button", class: "member-name link-plain", "data-focus": "name", onclick: () => this.#options.onPerson(user) }, user),
             h("p", { class: "member-state" }, state),
           ),
-          role !== "member" && h("span", { class: "role" }, role),
+          role !== "member" && h("span", { class: "role", "data-testid": "role" }, role),
+          removable &&
+            !confirming &&
+            iconButton("more", `Manage ${user}`, { "data-focus": "manage", "data-testid": "manage-member", onclick: () => this.#manage(conversation, user) }),
           removable &&
             (confirming
               ? h(
@@ -161,13 +219,17 @@ export class DetailsView {
 
   async #remove(conversation, user) {
     this.#confirming = null;
+    await this.#attempt(() => this.#options.onRemove(conversation, user));
+    this.update();
+  }
+
+  async #attempt(work) {
     setText(this.#fault, "");
     try {
-      await this.#options.onRemove(conversation, user);
+      await work();
     } catch (error) {
       setText(this.#fault, error.message);
     }
-    this.update();
   }
 
   #personState(user, now) {

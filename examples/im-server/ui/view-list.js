@@ -15,6 +15,7 @@ export class ListView {
   #empty;
   #self;
   #people = [];
+  #messages = [];
   #searchTimer = null;
 
   constructor(model, options) {
@@ -48,6 +49,7 @@ export class ListView {
         avatar(model.me, { size: "small" }),
         h("div", { class: "self-text" }, h("p", { class: "self-name", "data-testid": "self-name" }, model.me), this.#self),
         iconButton("compose", "New conversation", { onclick: () => options.onCompose(), "data-testid": "compose" }),
+        iconButton("settings", "Settings", { onclick: () => options.onSettings(), "data-testid": "settings-open" }),
         iconButton("exit", "Sign out", { onclick: () => options.onSignOut(), "data-testid": "sign-out" }),
       ),
       h("div", { class: "search" }, icon("search"), this.#search),
@@ -76,6 +78,11 @@ export class ListView {
     if (people.length > 0) {
       rows.push({ key: "people", signature: "", render: () => h("li", { class: "list-heading" }, "People") });
       rows.push(...people.map((user) => this.#personRow(user)));
+    }
+    const messages = text ? this.#messages : [];
+    if (messages.length > 0) {
+      rows.push({ key: "messages", signature: "", render: () => h("li", { class: "list-heading" }, "Messages") });
+      rows.push(...messages.map((message) => this.#messageRow(message, now)));
     }
     reconcile(this.#list, rows);
     this.#showEmpty(rows.length === 0, text);
@@ -169,9 +176,51 @@ export class ListView {
     const last = conversation.lastMessage;
     if (!last) return { text: conversation.kind === "group" ? "New group" : "" };
     if (last.kind === "member") return { text: memberLine(last, this.#model.me) };
-    const text = last.body === null ? "Attachment" : oneLine(last.body);
+    const text = last.recalled ? "Message recalled" : last.body === null ? "Attachment" : oneLine(last.body);
     if (last.from === this.#model.me) return { state: conversation.status(last), text };
     return { who: conversation.kind === "group" ? last.from : null, text };
+  }
+
+  #messageRow({ id, conversation, from, body, timestamp }, now) {
+    const { title, peer } = this.#model.conversation(conversation);
+    const who = from === this.#model.me ? "You" : from;
+    return {
+      key: `message ${id}`,
+      signature: body,
+      render: () =>
+        h(
+          "li",
+          {},
+          h(
+            "button",
+            {
+              type: "button",
+              class: "conversation",
+              "data-testid": "found",
+              onclick: () => {
+                this.#clear();
+                this.#options.onOpen(conversation);
+              },
+            },
+            avatar(title, { group: peer === null }),
+            h(
+              "span",
+              { class: "conversation-text" },
+              h(
+                "span",
+                { class: "conversation-top" },
+                h("span", { class: "conversation-title" }, title),
+                h("span", { class: "conversation-time" }, listTime(timestamp, now)),
+              ),
+              h(
+                "span",
+                { class: "conversation-bottom" },
+                h("span", { class: "preview" }, h("span", { class: "preview-who" }, `${who}: `), h("bdi", {}, oneLine(body ?? ""))),
+              ),
+            ),
+          ),
+        ),
+    };
   }
 
   #personRow(user) {
@@ -212,12 +261,17 @@ export class ListView {
     const text = this.#search.value.trim();
     if (!text) {
       this.#people = [];
+      this.#messages = [];
       return;
     }
     this.#searchTimer = setTimeout(async () => {
-      const people = await this.#options.findUsers(text).catch(() => []);
+      const [people, messages] = await Promise.all([
+        this.#options.findUsers(text).catch(() => []),
+        this.#options.findMessages(text).catch(() => []),
+      ]);
       if (this.#search.value.trim() !== text) return;
       this.#people = people;
+      this.#messages = messages.filter(({ conversation }) => this.#model.conversation(conversation));
       this.update(this.#options.openId());
     }, SEARCH_DELAY_MS);
   }
@@ -225,6 +279,7 @@ export class ListView {
   #clear() {
     this.#search.value = "";
     this.#people = [];
+    this.#messages = [];
     this.update(this.#options.openId());
   }
 

@@ -312,6 +312,23 @@ impl Browser {
         self.write(&test_id("composer"), &format!("{text}{ENTER}")).await;
     }
 
+    /// Puts a text in the place of what a field has.
+    pub async fn rewrite(&self, css: &str, text: &str) {
+        let script = "const e = document.querySelector(arguments[0]); e.focus(); e.select();";
+        self.element(css).await;
+        self.eval(script, vec![json!(css)]).await;
+        self.write(css, text).await;
+    }
+
+    /// Opens what can be done with the message of this text.
+    pub async fn open_menu(&self, text: &str) {
+        let script = "const m = [...document.querySelectorAll('[data-testid=message]')].find(m => \
+             m.querySelector('[data-testid=text]').textContent === arguments[0]); \
+             const more = m?.querySelector('[data-testid=message-more]'); more?.click(); \
+             return Boolean(more)";
+        self.until(&format!("the menu of {text}"), script, vec![json!(text)]).await;
+    }
+
     /// The unread count of a conversation in the list.
     pub async fn until_unread(&self, id: &str, count: u64) {
         let script = "const c = document.querySelector(`[data-conversation='${arguments[0]}']`); \

@@ -582,6 +582,135 @@ async fn signing_in_says_what_is_wrong() {
     eve.shot("sign-in-error").await;
 }
 
+/// Messages are answered, edited, reacted to and taken back, on a desktop and on a phone.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn messages_are_answered_edited_reacted_to_and_recalled() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let anna = Browser::new(&driver, Look::DESKTOP).await;
+    let ben = Browser::new(&driver, Look::PHONE).await;
+    anna.sign_up(&page, "anna").await;
+    ben.sign_up(&page, "ben").await;
+    anna.chat_with("ben").await;
+    anna.say("Lunch at twelfe?").await;
+    ben.open_conversation(ANNA_BEN).await;
+    ben.until_texts(&["Lunch at twelfe?".to_owned()]).await;
+
+    anna.open_menu("Lunch at twelfe?").await;
+    anna.click(&test_id("edit")).await;
+    anna.shot("edit").await;
+    anna.rewrite(&test_id("composer"), "Lunch at twelve?").await;
+    anna.click(&test_id("send")).await;
+    let lunch = "Lunch at twelve?";
+    for browser in [&anna, &ben] {
+        browser.until_texts(&[lunch.to_owned()]).await;
+        browser.until_text("edited", "edited").await;
+    }
+
+    ben.open_menu(lunch).await;
+    ben.shot("menu-phone").await;
+    ben.click("[data-testid='react'][data-reaction='👍']").await;
+    for browser in [&anna, &ben] {
+        browser.until_text("reaction", "👍").await;
+    }
+    anna.click(&test_id("reaction")).await;
+    ben.until_text("reaction", "👍 2").await;
+
+    ben.open_menu(lunch).await;
+    ben.click(&test_id("reply")).await;
+    ben.write(&test_id("composer"), "Yes, and a secret").await;
+    ben.click(&test_id("send")).await;
+    anna.until_text("quote", "anna: Lunch at twelve?").await;
+    anna.shot("replies").await;
+    ben.shot("replies-phone").await;
+
+    // A reload shows the same, from the history.
+    anna.reload().await;
+    anna.until_texts(&[lunch.to_owned(), "Yes, and a secret".to_owned()]).await;
+    anna.until_text("reaction", "👍 2").await;
+    anna.until_text("edited", "edited").await;
+
+    // The search finds words that have only begun, and leads to where they were said.
+    anna.write(&test_id("search"), "twelv").await;
+    anna.until(
+        "the message is found",
+        "return document.querySelector('[data-testid=found]')?.innerText.includes('twelve?')",
+        vec![],
+    )
+    .await;
+    anna.shot("search").await;
+    anna.click(&test_id("found")).await;
+
+    ben.open_menu("Yes, and a secret").await;
+    ben.click(&test_id("recall")).await;
+    let recalled = [lunch.to_owned(), "This message was recalled.".to_owned()];
+    for browser in [&anna, &ben] {
+        browser.until_texts(&recalled).await;
+    }
+    anna.reload().await;
+    anna.until_texts(&recalled).await;
+    ben.shot("recalled-phone").await;
+    assert_no_errors(&[&anna, &ben]).await;
+}
+
+/// A group has a title and roles; a person sees the own devices, and blocks another.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn groups_devices_and_blocks_are_managed() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let anna = Browser::new(&driver, Look::DESKTOP).await;
+    let ben = Browser::new(&driver, Look::PHONE).await;
+    anna.sign_up(&page, "anna").await;
+    ben.sign_up(&page, "ben").await;
+    let token = token(&server, "anna");
+    let group = json!({"name": "crew", "members": ["ben"]});
+    assert_eq!(server.api(&token, "POST", "/groups", Some(&group)).0, 201);
+
+    anna.open_conversation("group:crew").await;
+    anna.click(&test_id("details-open")).await;
+    anna.click(&test_id("group-settings")).await;
+    anna.rewrite(&test_id("group-title"), "The Crew").await;
+    anna.click(&test_id("group-open")).await;
+    anna.shot("group-settings").await;
+    anna.click(&test_id("group-save")).await;
+    anna.until_text("chat-title", "The Crew").await;
+    anna.click("[data-testid='member'][data-user='ben'] [data-testid='manage-member']").await;
+    anna.click(&test_id("make-admin")).await;
+    anna.until(
+        "ben is an admin",
+        "return document.querySelector('[data-user=ben] [data-testid=role]')?.innerText === 'admin'",
+        vec![],
+    )
+    .await;
+    ben.open_conversation("group:crew").await;
+    ben.until_text("chat-title", "The Crew").await;
+
+    anna.click(&test_id("settings-open")).await;
+    anna.until(
+        "the own device",
+        "return document.querySelectorAll('[data-testid=device]').length > 0",
+        vec![],
+    )
+    .await;
+    anna.shot("settings").await;
+    anna.click("[data-testid='settings'] [aria-label='Close']").await;
+
+    ben.click(&test_id("back")).await;
+    ben.chat_with("anna").await;
+    ben.click(&test_id("details-open")).await;
+    ben.click(&test_id("block")).await;
+    ben.shot("block-phone").await;
+    ben.goto(&page).await;
+    ben.click(&test_id("settings-open")).await;
+    ben.click("[data-testid='blocked-person'][data-user='anna'] [data-testid='unblock']").await;
+    ben.shot("settings-phone").await;
+    assert_no_errors(&[&anna, &ben]).await;
+}
+
 fn token(server: &Server, name: &str) -> String {
     let body = json!({"name": name, "password": format!("{name}-secret")});
     let (status, answer) = server.api("", "POST", "/tokens", Some(&body));
