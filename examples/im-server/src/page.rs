@@ -14,7 +14,7 @@ struct Files;
 /// Nothing but the server's own files and its own endpoints. `'self'` in `connect-src` covers
 /// `ws:` and `wss:` to the same host and port in current browsers.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' \
-    data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+    blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Serves `/` and the files that the page loads; a fallback for a router.
 pub(crate) fn files() -> MethodRouter {

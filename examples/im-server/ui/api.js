@@ -16,6 +16,7 @@ export class Unreachable extends Error {
 }
 
 const TIMEOUT_MS = 15_000;
+const FILE_TIMEOUT_MS = 120_000;
 const segment = encodeURIComponent;
 
 /** The calls of `/api/v1`; all but `signUp` and `signIn` need `token`. */
@@ -97,6 +98,17 @@ export class Api {
     return this.#call("DELETE", `/devices/${segment(name)}`);
   }
 
+  /** Keeps a file for the members of a conversation: gives its id. */
+  async upload(conversation, file) {
+    const path = `/conversations/${segment(conversation)}/attachments?${new URLSearchParams({ name: file.name })}`;
+    return (await this.#call("POST", path, file)).id;
+  }
+
+  /** The content of an attachment, as a Blob. */
+  download(id) {
+    return this.#call("GET", `/attachments/${segment(id)}`, undefined, (response) => response.blob());
+  }
+
   async search(query, limit = 20) {
     return (await this.#call("GET", `/search?${new URLSearchParams({ q: query, limit })}`)).messages;
   }
@@ -113,21 +125,25 @@ export class Api {
     return this.#call("DELETE", `/groups/${segment(group)}/members/${segment(user)}`);
   }
 
-  async #call(method, path, body) {
+  // A body that is a Blob goes as it is, all else as JSON. `read` takes the content of an answer that is no JSON.
+  async #call(method, path, body, read = null) {
     const headers = { accept: "application/json" };
     const { token } = this;
     if (token) headers.authorization = `Bearer ${token}`;
-    if (body !== undefined) headers["content-type"] = "application/json";
+    const isFile = body instanceof Blob;
+    if (isFile) headers["content-type"] = body.type || "application/octet-stream";
+    else if (body !== undefined) headers["content-type"] = "application/json";
     let response;
     let text;
     try {
       response = await this.fetch(this.base + path, {
         method,
         headers,
-        body: body === undefined ? undefined : JSON.stringify(body),
+        body: body === undefined || isFile ? body : JSON.stringify(body),
         cache: "no-store",
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.timeout(isFile || read ? FILE_TIMEOUT_MS : TIMEOUT_MS),
       });
+      if (read && response.ok) return await read(response);
       text = await response.text();
     } catch {
       throw new Unreachable("The server cannot be reached.");

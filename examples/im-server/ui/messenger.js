@@ -59,6 +59,8 @@ export class Messenger {
         conversation.divider = null;
         this.#session.sendText(conversation, text, replyTo);
       },
+      onFile: (conversation, file) => this.#session.sendFile(conversation, file),
+      onDownload: (attachment) => this.#session.download(attachment),
       onChange: (conversation, kind, message, text) => this.#session.change(conversation, kind, message, text),
       onTyping: (conversation) => this.#session.typing(conversation),
       onRetry: (key) => this.#session.retrySend(key),

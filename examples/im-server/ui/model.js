@@ -109,6 +109,7 @@ export function fromRest(json, asOf = json.seq) {
     body: json.body_encoding === "base64" ? fromBase64(json.body) : json.body,
     key: json.headers?.["idempotency-key"] ?? null,
     replyTo: json.headers?.["in-reply-to"] ?? null,
+    attachment: attachmentOf((name) => json.headers?.[name]),
     edited: json.edited ?? null,
     recalled: json.recalled ?? null,
     reactions: new Map(Object.entries(json.reactions ?? {})),
@@ -134,11 +135,18 @@ export function fromFrame(frame) {
     body,
     key: frame.header("idempotency-key") ?? null,
     replyTo: frame.header("in-reply-to") ?? null,
+    attachment: attachmentOf((name) => frame.header(name)),
     edited: numberOf(frame.header("edited")),
     recalled: numberOf(frame.header("recalled")),
     reactions: new Map(),
     asOf: Number(frame.header("seq")),
   };
+}
+
+// What a message says of the file that goes with it: `{ id, type }`.
+function attachmentOf(header) {
+  const id = header("attachment");
+  return id ? { id, type: header("x-attachment-type") ?? "" } : null;
 }
 
 const numberOf = (text) => (text === undefined ? null : Number(text));

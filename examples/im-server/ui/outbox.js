@@ -27,8 +27,8 @@ export class Outbox {
     this.entries = Array.isArray(kept) ? kept.filter((entry) => entry?.key && entry.conversation) : [];
   }
 
-  add({ conversation, destination, body, created, replyTo = null }) {
-    const entry = { key: randomKey(), conversation, destination, body, created, replyTo, tried: false, error: null };
+  add({ conversation, destination, body, created, replyTo = null, attachment = null }) {
+    const entry = { key: randomKey(), conversation, destination, body, created, replyTo, attachment, tried: false, error: null };
     this.entries.push(entry);
     this.#save();
     return entry;

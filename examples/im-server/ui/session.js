@@ -82,9 +82,9 @@ export class Session {
   // --- what the person does ---
 
   /** Writes a text to a conversation. It is kept until the server has it. */
-  sendText(conversation, body, replyTo = null) {
+  sendText(conversation, body, replyTo = null, attachment = null) {
     const { id, destination } = conversation;
-    this.#outbox.add({ conversation: id, destination, body, replyTo, created: Date.now() });
+    this.#outbox.add({ conversation: id, destination, body, replyTo, attachment, created: Date.now() });
     this.#lastTyping.delete(id);
     this.#flush();
     this.#changed();
@@ -99,6 +99,17 @@ export class Session {
   discard(key) {
     this.#outbox.remove(key);
     this.#changed();
+  }
+
+  /** Uploads a file, then writes a message that refers to it. Fails with the server's reason. */
+  async sendFile(conversation, file) {
+    const id = await this.#api.upload(conversation.id, file);
+    this.sendText(conversation, file.name, null, { id, type: file.type });
+  }
+
+  /** The content of a file that goes with a message. */
+  download(attachment) {
+    return this.#api.download(attachment.id);
   }
 
   /** Edits or recalls a message, or reacts to it. Fails with the server's reason. */
@@ -318,7 +329,7 @@ export class Session {
     let again = true;
     try {
       const receipt = await this.#client.send(entry.destination, {
-        headers: { "idempotency-key": entry.key, ...(entry.replyTo ? { "in-reply-to": entry.replyTo } : {}) },
+        headers: headersOf(entry),
         body: entry.body,
         receipt: true,
       });
@@ -350,6 +361,7 @@ export class Session {
         body: entry.body,
         key: entry.key,
         replyTo: entry.replyTo ?? null,
+        attachment: entry.attachment ?? null,
         asOf: seq,
       });
       this.#fillGaps(conversation);
@@ -465,4 +477,11 @@ export class Session {
   #changed() {
     this.#options.onChange();
   }
+}
+
+function headersOf({ key, replyTo, attachment }) {
+  const headers = { "idempotency-key": key };
+  if (replyTo) headers["in-reply-to"] = replyTo;
+  if (attachment) Object.assign(headers, { attachment: attachment.id, "x-attachment-type": attachment.type });
+  return headers;
 }

@@ -8,6 +8,10 @@ import { isShown } from "./conversation.js";
 import { messageMenu } from "./view-menu.js";
 import { stateLabel, typingText } from "./view-list.js";
 
+// So long what is saved is kept at hand.
+const SAVE_MS = 60_000;
+// What is shown in place; the server gives these their type, and nothing that runs.
+const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 // Messages of one person within this time hang together.
 const GROUP_MS = 5 * 60_000;
 // This near to the end counts as being there.
@@ -20,7 +24,8 @@ const HUSH_MS = 700;
 const NEAR_START = 400;
 
 /**
- * Calls `onBack()`, `onDetails()`, `onSend(conversation, text, replyTo)`, `onChange(conversation, kind, message, text)` (a promise), `onTyping(conversation)`, `onRetry(key)`, `onDiscard(key)`,
+ * Calls `onBack()`, `onDetails()`, `onSend(conversation, text, replyTo)`, `onChange(conversation, kind, message, text)`,
+ * `onFile(conversation, file)` and `onDownload(attachment)` (promises), `onTyping(conversation)`, `onRetry(key)`, `onDiscard(key)`,
  * `onOlder(conversation)`, `onReload(conversation)`, `onSeen(conversation, seq)`, `onCompose()`.
  */
 export class ChatView {
@@ -68,6 +73,7 @@ export class ChatView {
         this.#atEnd = true;
         options.onSend(this.#conversation, text, replyTo);
       },
+      onFile: (file) => this.#attempt(() => options.onFile(this.#conversation, file)),
       onEdit: (message, text) => this.#change("edit", message, text),
       onTyping: () => options.onTyping(this.#conversation),
     });
@@ -203,13 +209,38 @@ export class ChatView {
 
   // --- what is done to a message ---
 
-  async #change(kind, message, text) {
+  #change(kind, message, text) {
+    return this.#attempt(() => this.#options.onChange(this.#conversation, kind, message, text));
+  }
+
+  async #attempt(work) {
     setText(this.#fault, "");
     try {
-      await this.#options.onChange(this.#conversation, kind, message, text);
+      await work();
     } catch (error) {
       setText(this.#fault, error.message);
     }
+  }
+
+  // A picture is shown, all else is offered to be saved.
+  #attachment(attachment, name) {
+    const load = async () => URL.createObjectURL(await this.#options.onDownload(attachment));
+    if (PICTURES.has(attachment.type)) {
+      const loaded = () => {
+        URL.revokeObjectURL(picture.src);
+        if (this.#atEnd) this.#toEnd(false);
+      };
+      const picture = h("img", { class: "picture", alt: name, "data-testid": "picture", onload: loaded });
+      load().then((url) => picture.setAttribute("src", url)).catch(() => picture.replaceWith(name));
+      return picture;
+    }
+    const save = () =>
+      this.#attempt(async () => {
+        const href = await load();
+        h("a", { href, download: name }).click();
+        setTimeout(() => URL.revokeObjectURL(href), SAVE_MS);
+      });
+    return h("button", { type: "button", class: "button small", "data-testid": "save", onclick: save }, icon("down"), "Save");
   }
 
   #menu(conversation, message) {
@@ -309,8 +340,9 @@ export class ChatView {
     const state = entry ? (entry.error ? "failed" : "sending") : mine ? conversation.status(message) : null;
     const named = conversation.kind === "group" && !mine;
     // A message that was changed is another row: what is new in it is read aloud.
+    const file = message?.attachment ? " file" : "";
     const version = message?.recalled ? " recalled" : message?.edited ? ` ${message.edited}` : "";
-    const key = (message?.key ?? entry?.key ?? message?.id ?? `seq-${message.seq}`) + version;
+    const key = (message?.key ?? entry?.key ?? message?.id ?? `seq-${message.seq}`) + file + version;
     const label = state && this.#stateTitle(conversation, message, state);
     const name = named && h("p", { class: `sender ink-${hue(from)}`, "aria-hidden": "true" }, from);
     const picture = named && avatar(from, { size: "tiny" });
@@ -343,6 +375,7 @@ export class ChatView {
             name,
             hiddenText(mine ? "You: " : `${from}: `),
             replyTo && !message?.recalled && this.#quote(conversation, replyTo),
+            message?.attachment && !message.recalled && this.#attachment(message.attachment, message.body ?? ""),
             message?.recalled ? recalledText() : textOf(message ? message.body : entry.body),
             h(
               "span",

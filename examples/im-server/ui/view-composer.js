@@ -5,7 +5,7 @@ import { h, icon, iconButton } from "./dom.js";
 const BORDERS = 2;
 const coarse = matchMedia("(pointer: coarse)");
 
-/** Calls `onSend(text, replyTo)`, `onEdit(message, text)` and `onTyping()`. */
+/** Calls `onFile(file)`, `onSend(text, replyTo)`, `onEdit(message, text)` and `onTyping()`. */
 export class Composer {
   #options;
   #field;
@@ -32,6 +32,16 @@ export class Composer {
     });
     this.#send = h("button", { type: "submit", class: "send", "aria-label": "Send", title: "Send", "data-testid": "send" }, icon("send"));
     this.#about = h("div", { class: "composer-about", hidden: true, "data-testid": "composer-about" });
+    const file = h("input", {
+      type: "file",
+      hidden: true,
+      "data-testid": "file",
+      onchange: () => {
+        for (const one of file.files) options.onFile(one);
+        file.value = "";
+      },
+    });
+    const attach = iconButton("attach", "Attach a file", { "data-testid": "attach", onclick: () => file.click() });
     this.#closed = h("p", { class: "composer-closed", hidden: true }, "You are no longer a member of this group.");
     this.element = h(
       "form",
@@ -44,7 +54,7 @@ export class Composer {
       },
       this.#closed,
       this.#about,
-      h("div", { class: "composer-row" }, this.#field, this.#send),
+      h("div", { class: "composer-row" }, file, attach, this.#field, this.#send),
       h("p", { id: "composer-hint", class: "visually-hidden" }, "Enter sends, Shift and Enter makes a new line."),
     );
   }

@@ -626,9 +626,24 @@ async fn messages_are_answered_edited_reacted_to_and_recalled() {
     anna.shot("replies").await;
     ben.shot("replies-phone").await;
 
+    // A picture goes along, and is seen on both sides.
+    let attach = "const octets = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0)); \
+        const files = new DataTransfer(); \
+        files.items.add(new File([octets], 'dot.png', { type: 'image/png' })); \
+        const input = document.querySelector('[data-testid=file]'); \
+        input.files = files.files; input.dispatchEvent(new Event('change'))";
+    let dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    ben.eval(attach, vec![json!(dot)]).await;
+    for browser in [&anna, &ben] {
+        let seen = "return document.querySelector('[data-testid=picture]')?.naturalWidth === 1";
+        browser.until("the picture", seen, vec![]).await;
+    }
+    anna.shot("picture").await;
+
     // A reload shows the same, from the history.
     anna.reload().await;
-    anna.until_texts(&[lunch.to_owned(), "Yes, and a secret".to_owned()]).await;
+    let all = [lunch, "Yes, and a secret", "dot.png"].map(str::to_owned);
+    anna.until_texts(&all).await;
     anna.until_text("reaction", "👍 2").await;
     anna.until_text("edited", "edited").await;
 
@@ -645,7 +660,7 @@ async fn messages_are_answered_edited_reacted_to_and_recalled() {
 
     ben.open_menu("Yes, and a secret").await;
     ben.click(&test_id("recall")).await;
-    let recalled = [lunch.to_owned(), "This message was recalled.".to_owned()];
+    let recalled = [lunch, "This message was recalled.", "dot.png"].map(str::to_owned);
     for browser in [&anna, &ben] {
         browser.until_texts(&recalled).await;
     }
