@@ -11,6 +11,7 @@ mod clock;
 mod destination;
 mod directory;
 mod error;
+mod export;
 mod feed;
 mod gateway;
 mod groups;
@@ -64,6 +65,7 @@ pub use directory::{
     UnknownRole,
 };
 pub use error::{GatewayError, RefusedError};
+pub use export::Export;
 pub use gateway::{Gateway, History};
 #[cfg(feature = "webhooks")]
 pub use http_client::{HttpAnswer, HttpClient, HttpError, InvalidUrl, OutgoingUrl, Reach};

@@ -134,7 +134,7 @@ fn harmless(content_type: &str) -> &'static str {
 }
 
 /// To be saved, under this name (RFC 8187).
-fn disposition(name: &str) -> String {
+pub(super) fn disposition(name: &str) -> String {
     let mut value = "attachment; filename*=UTF-8''".to_owned();
     for octet in name.bytes() {
         if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {

@@ -4,6 +4,7 @@
 mod attachments;
 mod caller;
 mod conversations;
+mod export;
 mod groups;
 mod input;
 mod keys;
@@ -175,6 +176,7 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(users::me))
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::history))
+        .routes(routes!(export::export))
         .routes(routes!(search::search))
         .routes(routes!(conversations::message))
         .routes(routes!(attachments::upload))

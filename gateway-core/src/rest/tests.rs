@@ -1,6 +1,7 @@
 //! What REST answers, without a socket: requests go straight into the router.
 
 mod attachments;
+mod export;
 mod messaging;
 mod search;
 
