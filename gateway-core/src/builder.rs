@@ -10,7 +10,7 @@ use crate::auth::{Authenticator, AuthenticatorChain};
 use crate::authorizer::{Authorizer, MembersOnly};
 use crate::blob::BlobStore;
 use crate::clock::Clock;
-use crate::directory::{Directory, MemoryDirectory};
+use crate::directory::{Directory, MemoryDirectory, RememberingDirectory};
 use crate::gateway::Gateway;
 use crate::interceptor::Interceptor;
 use crate::presence::{MemoryPresence, PresenceStore};
@@ -246,6 +246,7 @@ impl GatewayBuilder {
             store = Arc::new(FormattedStore::new(store, formatter));
         }
         let directory = self.directory.unwrap_or_else(|| Arc::new(MemoryDirectory::new()));
+        let directory: Arc<dyn Directory> = Arc::new(RememberingDirectory::new(directory));
         let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
         let authenticator =
             self.authenticator.unwrap_or_else(|| Arc::new(AuthenticatorChain::new()));

@@ -61,8 +61,8 @@ pub use clock::Clock;
 pub use destination::{Destination, DestinationError, MAX_DESTINATION, UserDestination};
 pub use directory::{
     Contact, Device, Directory, DirectoryError, GroupSettings, HistoryFrom, MAX_BLOCKED,
-    MAX_DEVICES, MAX_TITLE_OCTETS, Member, MemoryDirectory, Registration, Role, UnknownHistoryFrom,
-    UnknownRole,
+    MAX_DEVICES, MAX_TITLE_OCTETS, Member, MemoryDirectory, Registration, RememberingDirectory,
+    Role, UnknownHistoryFrom, UnknownRole,
 };
 pub use error::{GatewayError, RefusedError};
 pub use export::Export;

@@ -51,8 +51,12 @@ impl Confirm {
     }
 
     /// Resolves when all of `confirms` have; with the first error in their order, if any.
-    pub fn all(confirms: Vec<Self>) -> Self {
-        Self { state: State::All(Box::pin(join_all(confirms))) }
+    pub fn all(mut confirms: Vec<Self>) -> Self {
+        match confirms.len() {
+            0 => Self::ready(Ok(())),
+            1 => confirms.swap_remove(0),
+            _ => Self { state: State::All(Box::pin(join_all(confirms))) },
+        }
     }
 }
 

@@ -17,6 +17,10 @@ use tracing_subscriber::filter::LevelFilter;
 
 use options::Options;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::from_process();

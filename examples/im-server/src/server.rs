@@ -13,8 +13,9 @@ use gateway_core::{
     DirectoryError, FolderBlobs, Gateway, GatewayError, HttpClient, JwtAuthenticator, JwtOptions,
     KnownUsers, MemoryDirectory, MemoryPresence, MemoryRegistry, MemoryStore, MessageId,
     MessageStore, NameError, PasswordAuthenticator, PasswordError, PasswordHasher, PostgresOptions,
-    PresenceStore, RateLimit, Reach, Registry, RestApi, Retention, RetentionRules, Secret,
-    SqliteStore, StoreError, TokenKey, UserName, WebhookOptions, Webhooks, operations, websocket,
+    PresenceStore, RateLimit, Reach, Registry, RememberingDirectory, RestApi, Retention,
+    RetentionRules, Secret, SqliteStore, StoreError, TokenKey, UserName, WebhookOptions, Webhooks,
+    operations, websocket,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
@@ -190,7 +191,8 @@ async fn assemble(
         Arc::new(AttemptLimiter::new(Clock::system())),
     );
     // A token may be older than the directory, whose users may be gone with the memory.
-    let tokens = KnownUsers::new(tokens.clone(), directory.clone());
+    let known = Arc::new(RememberingDirectory::new(directory.clone()));
+    let tokens = KnownUsers::new(tokens.clone(), known);
     // Tokens first: looking at one costs far less than hashing a password.
     let authenticator = AuthenticatorChain::new().then(tokens).then(passwords);
     let mut builder = Gateway::builder();

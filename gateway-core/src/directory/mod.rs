@@ -5,6 +5,7 @@ mod group;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod remembering;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -21,6 +22,7 @@ pub use group::{
     UnknownHistoryFrom, UnknownRole,
 };
 pub use memory::MemoryDirectory;
+pub use remembering::RememberingDirectory;
 
 /// Who there is: users, groups, members, devices
 ///
@@ -55,6 +57,8 @@ pub trait Directory: Debug + Send + Sync + 'static {
     ) -> Result<(), DirectoryError>;
 
     /// Whether there is such a user
+    ///
+    /// Users stay for good: who exists now is taken to exist as long as the process lives.
     ///
     /// # Errors
     ///

@@ -302,10 +302,16 @@ pub(super) fn mark(
     Ok(Marks::new(user.clone(), after.read, after.delivered).with_moved(after != before))
 }
 
+/// What was published together was mostly stored together: neighbours go in one statement.
 pub(super) fn mark_published(connection: &Connection, ids: &[OutboxId]) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?;
-    for id in ids {
-        statement.execute([to_sql(id.get())])?;
+    let mut ids: Vec<i64> = ids.iter().map(|id| to_sql(id.get())).collect();
+    ids.sort_unstable();
+    let mut statement =
+        connection.prepare_cached("DELETE FROM outbox WHERE id BETWEEN ?1 AND ?2")?;
+    for run in ids.chunk_by(|one, next| next - one <= 1) {
+        if let (Some(first), Some(last)) = (run.first(), run.last()) {
+            statement.execute([first, last])?;
+        }
     }
     Ok(())
 }
