@@ -294,8 +294,12 @@ impl Gateway {
     /// # Cancel safety
     ///
     /// Dropping it cuts the connection off; what was not acknowledged is delivered again.
-    pub async fn serve(&self, transport: Transport, address: Option<IpAddr>) {
-        session::run(self.clone(), transport, address).await;
+    pub fn serve(
+        &self,
+        transport: Transport,
+        address: Option<IpAddr>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        session::run(self.clone(), transport, address)
     }
 
     /// Serves STOMP over TCP until the gateway stops.
@@ -318,8 +322,7 @@ impl Gateway {
         if self.inner.stop.is_cancelled() {
             return;
         }
-        let gateway = self.clone();
-        self.inner.tasks.spawn(async move { gateway.serve(transport, address).await });
+        self.inner.tasks.spawn(self.serve(transport, address));
     }
 
     /// Ends every session of a user, with an ERROR that says `reason`. Gives how many there were.

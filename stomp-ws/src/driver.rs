@@ -88,7 +88,8 @@ impl<M: Machine> Driver<M> {
         }
         if self.phase == Phase::Ended {
             if !self.is_lost() {
-                self.transport.finish().await;
+                // Rare, and large: no idle connection shall hold room for it.
+                Box::pin(self.transport.finish()).await;
             }
             self.phase = Phase::Done;
         }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -37,7 +38,14 @@ const HIGH_WATER: usize = 64 * 1024;
 const MAX_PENDING: usize = 256;
 
 /// Serves one connection until it ends.
-pub(crate) async fn run(gateway: Gateway, transport: Transport, address: Option<IpAddr>) {
+///
+/// The future is what an idle connection costs most: the session is in a box of its own, as each layer of futures
+/// would hold it once more, and what is rare or long is in boxes that are made when they are needed.
+pub(crate) fn run(
+    gateway: Gateway,
+    transport: Transport,
+    address: Option<IpAddr>,
+) -> impl Future<Output = ()> + Send + 'static {
     let config = Arc::clone(&gateway.inner.settings.session);
     let connection = ServerConnection::new(transport, config);
     let session = Session {
@@ -57,7 +65,7 @@ pub(crate) async fn run(gateway: Gateway, transport: Transport, address: Option<
         replies: HashMap::new(),
         route: None,
     };
-    session.serve().await;
+    Box::new(session).serve()
 }
 
 /// What one delivery is to the session: handed back by the protocol when the client settles it.
@@ -124,7 +132,7 @@ enum Wake {
 }
 
 impl Session {
-    async fn serve(mut self) {
+    async fn serve(mut self: Box<Self>) {
         // Kept over all wakes: to register with the token costs a lock that all sessions share.
         let inner = Arc::clone(&self.inner);
         let mut stop = pin!(inner.stop.cancelled().fuse());
@@ -200,12 +208,37 @@ impl Session {
 
     async fn on_event(&mut self, event: Event<Token>) {
         match event {
-            Event::Connect { connect, .. } => self.on_connect(&connect).await,
             Event::Send { send, receipt } => match self.on_send(&send).await {
                 Ok(Outcome::Done(sent)) => self.on_done(Done { receipt, outcome: Ok(sent) }),
                 Ok(Outcome::Waiting(outcome)) => self.wait_for(receipt, outcome),
                 Err(error) => self.fail(&error, receipt),
             },
+            Event::Ack { subscription, tokens, receipt } => {
+                self.resume(&subscription);
+                let confirms = self.settle(&tokens, None);
+                self.wait_for_settled(receipt, confirms);
+            }
+            Event::Nack { subscription, tokens, receipt } => {
+                self.resume(&subscription);
+                let confirms = self.settle(&tokens, Some(Nack::Requeue));
+                self.wait_for_settled(receipt, confirms);
+            }
+            Event::Disconnect { receipt } => {
+                // Its RECEIPT waits for those of all frames before it.
+                self.receipt(receipt, &[]);
+            }
+            // What goes back does so when its subscription is dropped, at the latest now.
+            Event::Closed { reason, .. } => {
+                tracing::debug!(%reason, "session closed");
+                self.drop_subscriptions();
+            }
+            rare => Box::pin(self.on_rare_event(rare)).await,
+        }
+    }
+
+    async fn on_rare_event(&mut self, event: Event<Token>) {
+        match event {
+            Event::Connect { connect, .. } => self.on_connect(&connect).await,
             Event::Staged { send, receipt } => {
                 let checked = match self.who() {
                     Ok(who) => check_send(&self.inner, &who.user, &send).await,
@@ -232,26 +265,7 @@ impl Session {
                     Err(error) => self.fail(&error, receipt),
                 }
             }
-            Event::Ack { subscription, tokens, receipt } => {
-                self.resume(&subscription);
-                let confirms = self.settle(&tokens, None);
-                self.wait_for_settled(receipt, confirms);
-            }
-            Event::Nack { subscription, tokens, receipt } => {
-                self.resume(&subscription);
-                let confirms = self.settle(&tokens, Some(Nack::Requeue));
-                self.wait_for_settled(receipt, confirms);
-            }
             Event::Commit { actions, receipt } => self.on_commit(actions, receipt).await,
-            Event::Disconnect { receipt } => {
-                // Its RECEIPT waits for those of all frames before it.
-                self.receipt(receipt, &[]);
-            }
-            // What goes back does so when its subscription is dropped, at the latest now.
-            Event::Closed { reason, .. } => {
-                tracing::debug!(%reason, "session closed");
-                self.drop_subscriptions();
-            }
             _ => {}
         }
     }
@@ -499,4 +513,23 @@ async fn sign_in(
         }
     };
     Ok((principal.user, device, principal.expires))
+}
+
+#[cfg(test)]
+mod tests {
+    use stomp_ws::TransportConfig;
+
+    use super::*;
+
+    /// S6: the future and the session are most of what an idle connection costs.
+    #[tokio::test]
+    async fn an_idle_session_is_small() {
+        let gateway = Gateway::builder().build().unwrap();
+        let (near, _far) = tokio::io::duplex(64);
+        let transport = Transport::stream(near, TransportConfig::DEFAULT);
+        let served = run(gateway, transport, None);
+        let sizes = (size_of_val(&served), size_of::<Session>());
+        eprintln!("sizes {sizes:?} event {} wake {} conn {}", size_of::<Event<Token>>(), size_of::<Wake>(), size_of::<ServerConnection<Token>>());
+        assert!(sizes.0 <= 2048 && sizes.1 <= 2048, "{sizes:?}");
+    }
 }

@@ -70,7 +70,7 @@ impl Session {
             Some(target) if self.inner.interceptors.is_empty() => {
                 self.publish(&who, &mut route, target, send).await
             }
-            _ => self.submit(&who, &route, send).await,
+            _ => Box::pin(self.submit(&who, &route, send)).await,
         };
         self.route = Some(route);
         outcome
@@ -115,7 +115,7 @@ impl Session {
         });
         let message = self.inner.transient(&who.user, &route.shown, replaced, send.body_bytes());
         if let (Target::Queue(name), false) = (&target, route.declared) {
-            declare_queue(&self.inner, name).await?;
+            Box::pin(declare_queue(&self.inner, name)).await?;
             route.declared = true;
         }
         let broker = &self.inner.broker;
@@ -131,7 +131,7 @@ impl Session {
         };
         match (&mut confirm).now_or_never() {
             Some(Ok(())) => {}
-            Some(Err(BrokerError::NotDeclared { .. })) => again().await?,
+            Some(Err(BrokerError::NotDeclared { .. })) => Box::pin(again()).await?,
             Some(Err(error)) => return Err(error.into()),
             None => {
                 return Ok(Outcome::Waiting(Box::pin(async move {
@@ -149,7 +149,7 @@ impl Session {
     /// What the receivers get as `reply-to`, where it names a target of this session.
     async fn reply_to(&mut self, send: &view::Send) -> Result<Option<String>, GatewayError> {
         match send.header("reply-to") {
-            Some(reply_to) => self.reply_target(&reply_to).await,
+            Some(reply_to) => Box::pin(self.reply_target(&reply_to)).await,
             None => Ok(None),
         }
     }
