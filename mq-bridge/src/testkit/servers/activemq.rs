@@ -26,6 +26,9 @@ const STOMP_NIO: usize = 1;
 const JVM_OPTIONS: [&str; 5] =
     ["-Xmx512m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData"];
 
+/// As fast as it gets: with the compilers and the collector that the JVM chooses.
+const JVM_OPTIONS_TO_MEASURE: [&str; 2] = ["-Xmx1g", "-XX:-UsePerfData"];
+
 const LOGGING: &str = "\
 log4j.rootLogger=INFO, console
 log4j.appender.console=org.apache.log4j.ConsoleAppender
@@ -58,8 +61,25 @@ impl ActiveMq {
     pub async fn start_with_users(users: &[(&str, &str)]) -> Result<Self, ServerError> {
         let users: Vec<(String, String)> =
             users.iter().map(|(name, password)| ((*name).into(), (*password).into())).collect();
-        let instance = Instance::launch(|| ActiveMqRecipe { users: users.clone() }).await?;
-        Ok(Self { instance })
+        Self::launch(users, &JVM_OPTIONS).await
+    }
+
+    /// Starts an empty server that lets everyone in and takes its time to get fast: the others compile
+    /// less, to be quick to start.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_to_measure() -> Result<Self, ServerError> {
+        Self::launch(Vec::new(), &JVM_OPTIONS_TO_MEASURE).await
+    }
+
+    async fn launch(
+        users: Vec<(String, String)>,
+        jvm_options: &'static [&'static str],
+    ) -> Result<Self, ServerError> {
+        let recipe = || ActiveMqRecipe { users: users.clone(), jvm_options };
+        Ok(Self { instance: Instance::launch(recipe).await? })
     }
 
     /// Its connector `stomp://`, with a thread for each connection.
@@ -79,6 +99,7 @@ test_server!(ActiveMq);
 
 struct ActiveMqRecipe {
     users: Vec<(String, String)>,
+    jvm_options: &'static [&'static str],
 }
 
 impl ActiveMqRecipe {
@@ -161,7 +182,7 @@ impl Recipe for ActiveMqRecipe {
         let more = format!("{}:{}", xstream?.display(), xpp?.display());
         let mut command = command(find(NAME, "java", REMEDY)?);
         command
-            .args(JVM_OPTIONS)
+            .args(self.jvm_options)
             .arg(format!("-Djava.io.tmpdir={folder}"))
             .arg(format!("-Dlog4j.configuration=file:{folder}/log4j.properties"))
             .arg(format!("-Dactivemq.home={HOME}"))

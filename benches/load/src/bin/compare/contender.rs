@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use clap::ValueEnum;
-use mq_bridge::testkit::servers::{RabbitMq, ServerError};
+use mq_bridge::testkit::servers::{ActiveMq, RabbitMq, ServerError};
 use serde::{Deserialize, Serialize};
 use stomp_load::Target;
 use tempfile::TempDir;
@@ -55,6 +55,7 @@ pub(crate) struct Fleet {
     durable: Option<Local>,
     forwarder: Option<Local>,
     rabbitmq: Option<RabbitMq>,
+    activemq: Option<ActiveMq>,
     // The servers above need it to end.
     runtime: Runtime,
 }
@@ -69,6 +70,7 @@ impl Fleet {
             durable: None,
             forwarder: None,
             rabbitmq: None,
+            activemq: None,
             runtime,
         };
         if has(Contender::ImServer) {
@@ -81,6 +83,9 @@ impl Fleet {
         if has(Contender::Rabbitmq) {
             fleet.rabbitmq = installed(fleet.runtime.block_on(RabbitMq::start()))?;
         }
+        if has(Contender::Activemq) {
+            fleet.activemq = installed(fleet.runtime.block_on(ActiveMq::start_to_measure()))?;
+        }
         Ok(fleet)
     }
 
@@ -90,7 +95,7 @@ impl Fleet {
             Contender::ImServer => self.transient.is_some(),
             Contender::Forwarder => self.forwarder.is_some(),
             Contender::Rabbitmq => self.rabbitmq.is_some(),
-            Contender::Activemq => false,
+            Contender::Activemq => self.activemq.is_some(),
         }
     }
 
@@ -122,7 +127,12 @@ impl Fleet {
                 let pid = listener(target.address.socket);
                 return Ok((target.with_pid(pid), None));
             }
-            Contender::Activemq => return Err(missing().into()),
+            Contender::Activemq => {
+                let server = self.activemq.as_ref().ok_or_else(missing)?;
+                let target = Target::new(format!("tcp://{}", server.stomp_nio_addr()).parse()?);
+                let pid = listener(target.address.socket);
+                return Ok((target.with_pid(pid), None));
+            }
         };
         let local = local.as_ref().ok_or_else(missing)?;
         Ok((if work.people { local.people()? } else { local.target.clone() }, None))
@@ -143,6 +153,9 @@ impl Fleet {
         let query = ["-W", "-f", "${Version}"];
         if self.rabbitmq.is_some() {
             put("RabbitMQ", "dpkg-query", &[&query[..], &["rabbitmq-server"]].concat());
+        }
+        if self.activemq.is_some() {
+            put("ActiveMQ", "dpkg-query", &[&query[..], &["activemq"]].concat());
         }
         versions
     }
