@@ -7,7 +7,9 @@ mod common;
 
 use common::server::Server;
 use common::wire::Wire;
-use mq_bridge::testkit::servers::{Nats, NatsVersion, RabbitMq, Redis, ServerError, TestServer};
+use mq_bridge::testkit::servers::{
+    ActiveMq, Nats, NatsVersion, RabbitMq, Redis, ServerError, TestServer,
+};
 use tokio::runtime::Runtime;
 
 /// A real broker and two servers over it.
@@ -97,12 +99,14 @@ fn a_durable_subscription_moves_to_the_other_node_when_its_own_dies(cluster: &mu
     for _ in 0..2 {
         let message = bob.message();
         bob.ack(&message);
-        let redelivered = message.find("redelivered").is_some();
-        seen.push((message.text().to_owned(), redelivered));
+        // What was sent after the death may be marked too: a broker that had not noticed yet gave it to the dead.
+        if message.text() == "read" {
+            assert_eq!(message.header("redelivered"), "true");
+        }
+        seen.push(message.text().to_owned());
     }
     seen.sort();
-    let expected = [("read".to_owned(), true), ("sent while the node is dead".to_owned(), false)];
-    assert_eq!(seen, expected);
+    assert_eq!(seen, ["read", "sent while the node is dead"]);
     // The node comes back and finds nothing left.
     cluster.a.start_again();
     drop(bob);
@@ -175,3 +179,7 @@ macro_rules! over {
 over!(rabbitmq, "needs rabbitmq-server", RabbitMq::start(), RabbitMq::amqp_url);
 over!(nats, "needs nats-server", Nats::start(NatsVersion::Debian), Nats::url);
 over!(redis, "needs redis-server", Redis::start(), Redis::url);
+over!(activemq, "needs activemq", ActiveMq::start(), |server: &ActiveMq| format!(
+    "stomp://{}",
+    server.stomp_addr()
+));
