@@ -4,7 +4,7 @@
 //! where it left something. So a message wakes one consumer and not all, and nothing waits while
 //! somebody is idle.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
@@ -43,10 +43,10 @@ struct Channel {
 
 #[derive(Debug)]
 pub(super) struct Consumer {
-    pub(super) inbox: Arc<Inbox<EntryId>>,
+    inbox: Arc<Inbox<EntryId>>,
     /// As the server knows it.
     pub(super) name: String,
-    pub(super) pump: AbortHandle,
+    pump: Option<AbortHandle>,
 }
 
 #[derive(Debug, Default)]
@@ -123,10 +123,8 @@ impl Consumers {
         let text = String::from_utf8_lossy(notice);
         match text.split_at_checked(1) {
             None => watched.wake(),
-            Some(("d", _)) => watched.end(&EndReason::Deleted, |_| true),
-            Some(("o", names)) => {
-                watched.end(&EndReason::TakenOver, |name| names.split('\n').any(|one| one == name));
-            }
+            Some(("d", names)) => watched.end(&EndReason::Deleted, names),
+            Some(("o", names)) => watched.end(&EndReason::TakenOver, names),
             Some(("s", changed)) => {
                 let (max, dead) = changed.split_once('\n').unwrap_or((changed, ""));
                 for consumer in lock(&watched.consumers).values() {
@@ -139,16 +137,31 @@ impl Consumers {
 
     pub(super) fn abort_all(&self) {
         for watched in lock(&self.sources).values() {
-            lock(&watched.consumers).values().for_each(|consumer| consumer.pump.abort());
+            lock(&watched.consumers).values().for_each(Consumer::abort);
+        }
+    }
+}
+
+impl Consumer {
+    pub(super) fn abort(&self) {
+        if let Some(pump) = &self.pump {
+            pump.abort();
         }
     }
 }
 
 impl Watched {
-    pub(super) fn insert(&self, consumer: Consumer) {
-        let older = lock(&self.consumers).insert(consumer.inbox.id, consumer);
-        if let Some(older) = older {
-            older.pump.abort();
+    /// Takes a consumer in, so that notices reach it, before the server knows it.
+    pub(super) fn insert(&self, inbox: &Arc<Inbox<EntryId>>, name: String) {
+        let consumer = Consumer { inbox: Arc::clone(inbox), name, pump: None };
+        let older = lock(&self.consumers).insert(inbox.id, consumer);
+        older.iter().for_each(Consumer::abort);
+    }
+
+    pub(super) fn set_pump(&self, inbox: u64, pump: AbortHandle) {
+        match lock(&self.consumers).get_mut(&inbox) {
+            Some(consumer) => consumer.pump = Some(pump),
+            None => pump.abort(),
         }
     }
 
@@ -156,9 +169,12 @@ impl Watched {
         lock(&self.consumers).remove(&inbox)
     }
 
-    fn end(&self, reason: &EndReason, which: impl Fn(&str) -> bool) {
-        for consumer in lock(&self.consumers).values().filter(|one| which(&one.name)) {
-            consumer.inbox.end(reason.clone());
+    fn end(&self, reason: &EndReason, names: &str) {
+        let names: HashSet<&str> = names.split('\n').collect();
+        for consumer in lock(&self.consumers).values() {
+            if names.contains(&*consumer.name) {
+                consumer.inbox.end(reason.clone());
+            }
         }
     }
 

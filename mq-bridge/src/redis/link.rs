@@ -11,7 +11,7 @@ use crate::{BrokerError, Declaration, DeclarationKind, EndReason, Source, Source
 
 use super::config::RedisConfig;
 use super::connection::{Connection, Loss};
-use super::consumers::{Consumer, Consumers, Watched, settings};
+use super::consumers::{Consumers, Watched, settings};
 use super::entry::{EntryId, source_key};
 use super::error::Fault;
 use super::listener::Listener;
@@ -93,12 +93,11 @@ impl RedisLink {
             shared: Arc::clone(shared),
             watched: Arc::clone(watched),
             inbox: Arc::clone(inbox),
-            name: name.clone(),
+            name,
             generation,
             epoch,
         };
-        let pump = tokio::spawn(pump.run()).abort_handle();
-        watched.insert(Consumer { inbox: Arc::clone(inbox), name, pump });
+        watched.set_pump(inbox.id, tokio::spawn(pump.run()).abort_handle());
         Ok(true)
     }
 }
@@ -163,8 +162,10 @@ impl Link for RedisLink {
         let channel = self.notices(&source);
         let watched = consumers.watch(&source, &channel, listening).await;
         let watched = watched.map_err(Fault::into_error)?;
+        watched.insert(inbox, self.consumer_name(inbox));
         let attached = self.attach(inbox, &watched).await;
         if attached != Ok(true) {
+            watched.remove(inbox.id);
             consumers.unwatch(&source, &channel, listening).await.map_err(Fault::into_error)?;
         }
         attached.map(drop)
@@ -177,7 +178,7 @@ impl Link for RedisLink {
         // The server knows what the consumer has, and gives back all of it.
         inbox.give_back();
         let Some(consumer) = consumer else { return Ok(()) };
-        consumer.pump.abort();
+        consumer.abort();
         let mut call = DETACH.call(prefix);
         call.arg(&source).arg(&consumer.name);
         let detached = control.run(&call).await;

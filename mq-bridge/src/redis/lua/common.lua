@@ -12,7 +12,9 @@
 --   sessions            set: connected links
 --   lease:SESSION       expires when the link does not renew it
 --   s:SESSION           set: its consumers, as SESSION.INBOX LF SOURCE
---   n:SOURCE (channel)  notices to those who consume the source; an empty one: look for messages
+--   n:SOURCE (channel)  notices to those who consume the source: an empty one, to look for messages;
+--                       `d` or `o` and names of consumers that have ended, as it was deleted or
+--                       others took over; `s`, max, LF and dead as they are now
 --   t:TOPIC (channel)   what is published to the topic
 local P = KEYS[1]
 -- The one group of every stream, and the consumer that holds what has been given back. Its entries

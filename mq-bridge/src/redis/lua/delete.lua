@@ -16,7 +16,8 @@ end
 if wild then
   set_wild(name, {})
 end
-for _, consumer in ipairs(redis.call('SMEMBERS', P .. 'c:' .. source)) do
+local consumers = redis.call('SMEMBERS', P .. 'c:' .. source)
+for _, consumer in ipairs(consumers) do
   redis.call('SREM', P .. 's:' .. consumer:match('^[^.]*'), consumer .. '\n' .. source)
 end
 if redis.call('SREM', P .. 'sharing', source) == 1 then
@@ -26,4 +27,4 @@ if redis.call('SREM', P .. 'sharing', source) == 1 then
   redis.call('SADD', P .. 'trash', trash)
 end
 redis.call('UNLINK', P .. source, P .. 'm:' .. source, P .. 'c:' .. source)
-notify(source, 'd')
+notify(source, 'd' .. table.concat(consumers, '\n'))
