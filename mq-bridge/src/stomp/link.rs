@@ -221,10 +221,18 @@ impl Link for StompLink {
     }
 
     async fn delete(&self, source: &Source) -> Result<(), BrokerError> {
-        let Some(deletion) = self.nodes.delete(source).await? else { return Ok(()) };
+        let deletion = self.nodes.delete(source).await?;
+        // What is not declared may be left of a deletion that was interrupted, or be another
+        // program's queue.
+        if deletion.is_none() && matches!(source, Source::Queue(_)) {
+            return Ok(());
+        }
         self.without_consumers(source).await?;
         self.purge(&destination(source)).await?;
-        self.nodes.tidy(&deletion).await
+        match deletion {
+            Some(deletion) => self.nodes.tidy(&deletion).await,
+            None => Ok(()),
+        }
     }
 
     async fn stats(&self, source: &Source, _: Held) -> Result<SourceStats, BrokerError> {
