@@ -6,6 +6,8 @@
 
 mod bridge;
 mod contender;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
 mod work;
@@ -39,6 +41,14 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
+    /// RabbitMQ with quorum queues
+    #[cfg(feature = "rabbitmq")]
+    #[value(name = "rabbitmq")]
+    RabbitMq,
+    /// RabbitMQ with classic queues
+    #[cfg(feature = "rabbitmq")]
+    #[value(name = "rabbitmq-classic")]
+    RabbitMqClassic,
     #[cfg(feature = "redis")]
     Redis,
 }
@@ -46,6 +56,10 @@ enum Kind {
 impl Kind {
     async fn start(self) -> Outcome<Pair> {
         match self {
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq => rabbitmq::start(mq_bridge::QueueType::Quorum).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMqClassic => rabbitmq::start(mq_bridge::QueueType::Classic).await,
             #[cfg(feature = "redis")]
             Self::Redis => redis::start().await,
         }
@@ -70,7 +84,9 @@ async fn main() -> Outcome {
     println!("|---|---|---|---|---|");
     for kind in kinds {
         let pair = kind.start().await?;
-        compare(&format!("{kind:?}").to_lowercase(), &pair, &size).await?;
+        let name = kind.to_possible_value();
+        let name = name.as_ref().map_or("", |value| value.get_name());
+        compare(name, &pair, &size).await?;
     }
     Ok(())
 }
