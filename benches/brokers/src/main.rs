@@ -4,8 +4,14 @@
 //! Both do what it takes for the same safety: a publish counts when the broker has confirmed it, a delivery when its
 //! acknowledgement is made. The servers are started privately (Debian packages, see `.ci/install`).
 
+#[cfg(feature = "activemq")]
+mod activemq;
 mod bridge;
 mod contender;
+#[cfg(feature = "embedded")]
+mod embedded;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 #[cfg(feature = "redis")]
@@ -41,6 +47,10 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
+    #[cfg(feature = "embedded")]
+    Embedded,
+    #[cfg(feature = "nats")]
+    Nats,
     /// RabbitMQ with quorum queues
     #[cfg(feature = "rabbitmq")]
     #[value(name = "rabbitmq")]
@@ -51,17 +61,26 @@ enum Kind {
     RabbitMqClassic,
     #[cfg(feature = "redis")]
     Redis,
+    #[cfg(feature = "activemq")]
+    #[value(name = "activemq")]
+    ActiveMq,
 }
 
 impl Kind {
     async fn start(self) -> Outcome<Pair> {
         match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded => embedded::start().await,
+            #[cfg(feature = "nats")]
+            Self::Nats => nats::start().await,
             #[cfg(feature = "rabbitmq")]
             Self::RabbitMq => rabbitmq::start(mq_bridge::QueueType::Quorum).await,
             #[cfg(feature = "rabbitmq")]
             Self::RabbitMqClassic => rabbitmq::start(mq_bridge::QueueType::Classic).await,
             #[cfg(feature = "redis")]
             Self::Redis => redis::start().await,
+            #[cfg(feature = "activemq")]
+            Self::ActiveMq => activemq::start().await,
         }
     }
 }

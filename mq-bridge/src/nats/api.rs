@@ -121,6 +121,9 @@ pub(super) struct StreamState {
 #[derive(Debug, Deserialize)]
 pub(super) struct ConsumerInfo {
     pub(super) config: ConsumerConfig,
+    /// When it was made.
+    #[serde(default)]
+    pub(super) created: String,
     pub(super) delivered: Sequences,
     pub(super) ack_floor: Sequences,
     #[serde(default)]

@@ -39,6 +39,8 @@ pub(super) struct Consumer {
     /// The name for the memory.
     name: Arc<str>,
     pub(super) turn: Turn,
+    /// When the consumer on the server was made: tells it from another one of its name.
+    made: String,
     interest: Mutex<Interest>,
     hold: Mutex<Hold>,
     heard: Mutex<Instant>,
@@ -78,6 +80,7 @@ impl Consumer {
         inbox: &Arc<Inbox<u64>>,
         epoch: u64,
         address: &Address,
+        made: String,
         version: Version,
     ) -> Self {
         Self {
@@ -86,6 +89,7 @@ impl Consumer {
             address: address.clone(),
             name: address.token.as_str().into(),
             turn: Turn::of(inbox),
+            made,
             interest: Mutex::new(Interest { version, ..Interest::default() }),
             hold: Mutex::default(),
             heard: Mutex::new(Instant::now()),
@@ -95,12 +99,26 @@ impl Consumer {
         }
     }
 
-    /// Begins to fetch.
-    pub(super) async fn start(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), BrokerError> {
+    /// Begins to fetch: at once, or as soon as the server delivers to nobody else any more.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        alone: bool,
+    ) -> Result<(), BrokerError> {
         let replies = format!("{}.c.{}", session.base, session.next_id());
         let messages = session.subscribe(format!("{replies}.*")).await?;
         let (consumer, session) = (Arc::clone(self), Arc::clone(session));
-        let task = tokio::spawn(async move { consumer.run(&session, &replies, messages).await });
+        let task = tokio::spawn(async move {
+            if alone {
+                let waiting = session.wait_for_others(&consumer.address);
+                tokio::select! {
+                    // What fails here fails again, and where it is told.
+                    _ = waiting => {}
+                    () = consumer.stop.notified() => return false,
+                }
+            }
+            consumer.run(&session, &replies, messages).await
+        });
         *lock(&self.task) = Some(task);
         Ok(())
     }
@@ -193,11 +211,13 @@ impl Consumer {
         }
     }
 
-    /// Nobody answers a fetch: perhaps the consumer is deleted.
-    async fn find_out(&self, session: &Session) {
+    /// Finds out whether the consumer was deleted, perhaps to be made anew.
+    pub(super) async fn find_out(&self, session: &Session) {
         let Address { stream, consumer, .. } = &self.address;
-        if let Ok(None) = session.consumer_info(stream, consumer).await {
-            self.inbox.end(EndReason::Deleted);
+        match session.consumer_info(stream, consumer).await {
+            Ok(Some(info)) if info.created == self.made => {}
+            Ok(_) => self.inbox.end(EndReason::Deleted),
+            Err(_) => {}
         }
     }
 
@@ -397,17 +417,20 @@ impl Hold {
         std::mem::take(&mut self.held).into_values().collect()
     }
 
+    /// All that is held if something was not told for so long: what is told together comes back
+    /// together, and so in order, should this node die.
     fn due(&mut self, every: Duration) -> Vec<Subject> {
         let now = Instant::now();
-        let due = self
-            .held
-            .values_mut()
-            .filter(|held| !held.settling && now.saturating_duration_since(held.told) >= every);
-        due.map(|held| {
-            held.told = now;
-            held.ticket.reply.clone()
-        })
-        .collect()
+        if !self.held.values().any(|held| now.saturating_duration_since(held.told) >= every) {
+            return Vec::new();
+        }
+        let unsettled = self.held.values_mut().filter(|held| !held.settling);
+        unsettled
+            .map(|held| {
+                held.told = now;
+                held.ticket.reply.clone()
+            })
+            .collect()
     }
 }
 

@@ -1,22 +1,23 @@
-//! Connecting, and the background of a session.
+//! Connecting.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use async_nats::connection::State;
 use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::FutureExt;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::remote::{Driver, Topics};
 use crate::{BrokerError, Capability};
 
+use super::background::{
+    DELETED, settle_before, tick, watch_connection, watch_deletions, watch_records,
+};
 use super::config::NatsConfig;
-use super::consumer::{ACK, NAK};
 use super::link::NatsLink;
 use super::listen::Listeners;
 use super::memory::Memory;
@@ -36,8 +37,8 @@ const CAPABILITIES: [Capability; 6] = [
 const CONNECTING: Duration = Duration::from_secs(3);
 /// A connection over which nothing comes for three times as long is lost.
 const PING: Duration = Duration::from_secs(5);
-/// How often a session looks after what it holds.
-const TICK: Duration = Duration::from_secs(1);
+/// What the server says of what a user may not do.
+const PERMISSIONS: &str = "Permissions Violation";
 const MAX_PREFIX: usize = 32;
 const MIN_ACK_WAIT: Duration = Duration::from_secs(1);
 
@@ -74,10 +75,7 @@ impl NatsDriver {
     }
 
     /// Connects to one server, once: a client that is disconnected stays so.
-    async fn client(
-        &self,
-        gone: watch::Sender<Option<&'static str>>,
-    ) -> Result<Client, BrokerError> {
+    async fn client(&self, gone: watch::Sender<Option<Arc<str>>>) -> Result<Client, BrokerError> {
         let index = self.next.fetch_add(1, Relaxed) % self.servers.len();
         let server = &self.servers[index];
         let auth = self.auth(server);
@@ -100,27 +98,25 @@ impl NatsDriver {
             .ping_interval(PING)
             .read_buffer_capacity(u16::MAX)
             .event_callback(move |event| {
-                let reason = match event {
-                    Event::Disconnected | Event::Closed => Some("the connection was lost"),
-                    Event::LameDuckMode => Some("the server is about to shut down"),
-                    Event::SlowConsumer(_) => {
-                        tracing::warn!(
-                            "messages of a topic were dropped: this process is too slow"
-                        );
-                        None
+                let reason = reason_to_end(event);
+                // The first counts.
+                gone.send_if_modified(|gone| {
+                    let first = gone.is_none() && reason.is_some();
+                    if first {
+                        *gone = reason;
                     }
-                    Event::ServerError(error) => {
-                        tracing::warn!(%error, "the server complains");
-                        None
-                    }
-                    _ => None,
-                };
-                if reason.is_some() {
-                    gone.send_replace(reason);
-                }
+                    first
+                });
                 std::future::ready(())
             });
-        options.connect(server.clone()).await.map_err(|error| {
+        // For a server that wants TLS the client looks for cryptography, which is not built in, and
+        // panics.
+        let connecting = AssertUnwindSafe(options.connect(server.clone())).catch_unwind().await;
+        let Ok(connected) = connecting else {
+            let reason = "the server wants TLS, and this client has none".into();
+            return Err(BrokerError::Refused { reason });
+        };
+        connected.map_err(|error| {
             let reason = error.to_string().into();
             match error.kind() {
                 ConnectErrorKind::AuthorizationViolation => BrokerError::Refused { reason },
@@ -160,6 +156,25 @@ impl Driver for NatsDriver {
     async fn connect(&self, topics: &Arc<Topics>) -> Result<NatsLink, BrokerError> {
         let (gone, went) = watch::channel(None);
         let client = self.client(gone).await?;
+        let outcome = self.begin(client, topics, went.clone()).await;
+        let reason = went.borrow().clone();
+        match (outcome, reason) {
+            (Err(_), Some(reason)) if reason.contains(PERMISSIONS) => {
+                Err(BrokerError::Refused { reason })
+            }
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+impl NatsDriver {
+    /// Makes a link of a connection.
+    async fn begin(
+        &self,
+        client: Client,
+        topics: &Arc<Topics>,
+        went: watch::Receiver<Option<Arc<str>>>,
+    ) -> Result<NatsLink, BrokerError> {
         let (plan, memory) = (Arc::clone(&self.plan), Arc::clone(&self.memory));
         let (listeners, heard) = Listeners::new();
         let session = Session::new(client, plan, Arc::clone(topics), memory, listeners);
@@ -178,6 +193,9 @@ impl Driver for NatsDriver {
         session.spawn(Arc::clone(&session).hear(heard));
         session.spawn(tick(Arc::clone(&session)));
         if session.is_old {
+            tracing::warn!(
+                "nats-server before 2.10 may pass over messages after it was killed: use a later one"
+            );
             session.spawn(Arc::clone(&session).verify());
         }
         session.round_trip().await?;
@@ -185,92 +203,22 @@ impl Driver for NatsDriver {
     }
 }
 
-/// Settles what the last link could not: what it held is given back, before anyone consumes, and
-/// what it had acknowledged is so again.
-async fn settle_before(session: &Session, made: Vec<String>) -> Result<(), BrokerError> {
-    let (held, acknowledged) = session.memory.to_settle(made);
-    for reply in acknowledged {
-        session.send(reply.into_string(), ACK).await?;
-    }
-    // Of several consumers: each confirms its own.
-    let mut held = held.into_iter().peekable();
-    while let Some(reply) = held.next() {
-        let consumer = consumer_of(&reply);
-        if held.peek().is_some_and(|next| consumer_of(next) == consumer) {
-            session.send(reply.into_string(), NAK).await?;
-        } else {
-            session.confirmed(reply.into_string(), NAK).await?;
+/// What makes a connection useless.
+fn reason_to_end(event: Event) -> Option<Arc<str>> {
+    match event {
+        Event::Disconnected | Event::Closed => Some("the connection was lost".into()),
+        Event::LameDuckMode => Some("the server is about to stop".into()),
+        Event::ServerError(error) => {
+            let error = error.to_string();
+            tracing::warn!(error, "the server complains");
+            // What it does not permit would be waited for in vain.
+            error.contains(PERMISSIONS).then(|| error.into())
         }
-    }
-    session.memory.settled();
-    Ok(())
-}
-
-/// What the subjects of all deliveries of a consumer have in common.
-fn consumer_of(reply: &str) -> &str {
-    // The count and what comes after it are the last five tokens, in both forms at least.
-    reply.rsplitn(6, '.').last().unwrap_or(reply)
-}
-
-async fn watch_connection(session: Arc<Session>, mut went: watch::Receiver<Option<&'static str>>) {
-    let reason = match went.wait_for(Option::is_some).await {
-        Ok(reason) => reason.unwrap_or_default(),
-        Err(_) => "the client has ended",
-    };
-    session.fail(reason);
-}
-
-/// Takes what other nodes declare.
-async fn watch_records(session: Arc<Session>, mut records: async_nats::Subscriber) {
-    let prefix = session.plan.records();
-    let prefix = prefix.trim_end_matches('>');
-    while let Some(message) = records.next().await {
-        let Some(token) = message.subject.strip_prefix(prefix) else { continue };
-        let consumers = session.places.consumers_of(token);
-        let Some(first) = consumers.first() else { continue };
-        let Ok(version) = session.record(&first.address).await else { return };
-        consumers.iter().for_each(|consumer| consumer.update(&version));
-    }
-}
-
-const DELETED: &str = "$JS.EVENT.ADVISORY.CONSUMER.DELETED.";
-
-/// Hears of queues and durable subscriptions that are deleted.
-async fn watch_deletions(session: Arc<Session>, mut deletions: async_nats::Subscriber) {
-    while let Some(message) = deletions.next().await {
-        let names = message.subject.strip_prefix(DELETED).and_then(|names| names.split_once('.'));
-        let Some((stream, consumer)) = names else { continue };
-        let plan = &session.plan;
-        let token = if stream == plan.queues {
-            session.forget_queue(consumer);
-            format!("q.{consumer}")
-        } else if stream == plan.topics {
-            format!("d.{consumer}")
-        } else {
-            continue;
-        };
-        for consumer in session.places.consumers_of(&token) {
-            consumer.inbox.end(crate::EndReason::Deleted);
+        Event::SlowConsumer(_) => {
+            tracing::warn!("messages of a topic were dropped: this process is too slow");
+            None
         }
-    }
-}
-
-/// Looks after what is on its way and what is held.
-async fn tick(session: Arc<Session>) {
-    let mut ticks = interval(TICK.min(session.plan.ack_wait / 6));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        session.check_flights();
-        if session.client.connection_state() == State::Disconnected {
-            session.fail("the connection was lost");
-            return;
-        }
-        for consumer in session.places.consumers() {
-            if consumer.tick(&session).await.is_err() {
-                return;
-            }
-        }
+        _ => None,
     }
 }
 

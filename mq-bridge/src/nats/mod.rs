@@ -7,6 +7,7 @@
 //! has one connection.
 
 mod api;
+mod background;
 mod config;
 mod consumer;
 mod copies;

@@ -6,10 +6,9 @@ use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// How long the server keeps a request before it says that it is over.
-const EXPIRES: Duration = Duration::from_secs(60);
-/// How often it says that it still keeps it.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long the server keeps a request before it says that it is over. As long it goes on to deliver
+/// to a node that hangs.
+pub(super) const EXPIRES: Duration = Duration::from_secs(15);
 /// The most messages of one request.
 const MAX_BATCH: usize = 4096;
 /// How long to wait after the server has refused a request.
@@ -35,8 +34,8 @@ pub(super) enum Ended {
 }
 
 impl Pull {
-    /// A server that keeps a request says something more often than this.
-    pub(super) const SILENCE: Duration = Duration::from_secs(40);
+    /// A server that has a request says something more often than this.
+    pub(super) const SILENCE: Duration = Duration::from_secs(20);
 
     /// Whether another request is to be made.
     pub(super) const fn is_over(&self) -> bool {
@@ -61,10 +60,8 @@ impl Pull {
         self.number += 1;
         let alone = std::mem::take(&mut self.alone);
         self.left = if alone { 1 } else { messages.min(MAX_BATCH) };
-        let (expires, heartbeat) = (EXPIRES.as_nanos(), HEARTBEAT.as_nanos());
-        let batch = self.left;
-        let mut body =
-            format!(r#"{{"batch":{batch},"expires":{expires},"idle_heartbeat":{heartbeat}"#);
+        let (batch, expires) = (self.left, EXPIRES.as_nanos());
+        let mut body = format!(r#"{{"batch":{batch},"expires":{expires}"#);
         // The server counts in 32 bits.
         if let (false, Ok(bytes)) = (alone, i32::try_from(bytes)) {
             body.push_str(&format!(r#","max_bytes":{bytes}"#));
@@ -84,8 +81,6 @@ impl Pull {
         let of_now = number == Some(self.number);
         let said = message.description.as_deref().unwrap_or_default();
         match message.status {
-            // The heartbeat.
-            Some(StatusCode::IDLE_HEARTBEAT) => return Ended::Not,
             Some(StatusCode::TIMEOUT) => {}
             Some(StatusCode::NO_RESPONDERS) => {
                 self.refused();
@@ -134,7 +129,6 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["batch"], &body["max_bytes"]), (&2.into(), &1000.into()));
         pull.delivered();
-        assert_eq!(pull.status(&said(first, 100, "Idle Heartbeat")), Ended::Not);
         assert!(!pull.is_over());
         pull.delivered();
         assert!(pull.is_over());

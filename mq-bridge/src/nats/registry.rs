@@ -54,6 +54,15 @@ impl Record {
         self
     }
 
+    /// Takes the patterns of another record that this one lacks.
+    pub(super) fn adopt(&mut self, other: &Self) {
+        for binding in &other.patterns {
+            if !self.patterns.iter().any(|one| one.pattern == binding.pattern) {
+                self.patterns.push(binding.clone());
+            }
+        }
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings {
             max_deliveries: self.max_deliveries,
@@ -120,18 +129,23 @@ impl Session {
         Ok(self.register(subject, HeaderMap::new(), Bytes::new()).await?)
     }
 
-    /// Forgets what is registered of a source.
-    pub(super) async fn unregister(&self, address: &Address) -> Result<(), BrokerError> {
+    /// Forgets what is registered of a source, up to the last message that the registry had then.
+    pub(super) async fn unregister(&self, address: &Address, last: u64) -> Result<(), BrokerError> {
         for subject in [self.plan.record(address), self.plan.owner(address)] {
-            self.purge(&self.plan.registry, &subject).await?;
+            self.purge(&self.plan.registry, &subject, last).await?;
         }
         Ok(())
     }
 
-    /// Removes all messages with this subject.
-    pub(super) async fn purge(&self, stream: &str, subject: &str) -> Result<(), BrokerError> {
+    /// Removes the messages with this subject up to `last`.
+    pub(super) async fn purge(
+        &self,
+        stream: &str,
+        subject: &str,
+        last: u64,
+    ) -> Result<(), BrokerError> {
         let call = format!("STREAM.PURGE.{stream}");
-        let Done {} = self.api(call, &json!({ "filter": subject })).await?;
+        let Done {} = self.api(call, &json!({ "filter": subject, "seq": last + 1 })).await?;
         Ok(())
     }
 

@@ -104,6 +104,8 @@ impl Session {
         self.memory.link_lost();
         self.flights.abandon();
         self.lost.send_replace(Some(reason.into()));
+        // A server that still is there has nobody to deliver to any more.
+        self.end();
     }
 
     /// Runs something until the link is gone.

@@ -12,6 +12,7 @@ use async_nats::{Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
 use crate::remote::Inbox;
 use crate::{BrokerError, EndReason, SubscribeOptions};
@@ -20,10 +21,13 @@ use super::api::ConsumerInfo;
 use super::consumer::{Consumer, NAK};
 use super::place::{Place, PlaceState};
 use super::plan::Address;
+use super::pull::EXPIRES;
 use super::session::{AskError, Session};
 
 /// How long another node may take to let go.
 const LETTING_GO: Duration = Duration::from_secs(2);
+/// How often to look whether a node that does not answer is still delivered to.
+const LOOKING: Duration = Duration::from_millis(200);
 /// How often others are asked to let go; each that does answers once.
 const ROUNDS: usize = 100;
 /// The most messages that are given back for a node that does not do it itself.
@@ -97,6 +101,7 @@ impl Session {
         let returning = !inbox.generation().is_empty();
         let SubscribeOptions { takeover, .. } = inbox.options;
         let taking = takeover && !returning;
+        let mut unheard = false;
         if taking {
             if self.consumer_info(&address.stream, &address.consumer).await?.is_none() {
                 return Err(BrokerError::not_declared(&address.source));
@@ -111,6 +116,7 @@ impl Session {
                 }
                 Others::Silent => {
                     tracing::warn!(source = %address.source, "another node does not let go");
+                    unheard = true;
                 }
             }
         }
@@ -128,7 +134,7 @@ impl Session {
                 Ok(false)
             }
             Some(info) => {
-                if alone && info.num_ack_pending > 0 {
+                if alone && !unheard && info.num_ack_pending > 0 {
                     // Whoever held it holds it no more.
                     self.give_back_all(address, &info).await?;
                 }
@@ -136,8 +142,9 @@ impl Session {
                     Turn::after(owner).note(inbox);
                 }
                 inbox.set_settings(version.record.settings());
-                let consumer = Arc::new(Consumer::new(inbox, epoch, address, version));
-                consumer.start(self).await?;
+                let consumer =
+                    Arc::new(Consumer::new(inbox, epoch, address, info.created, version));
+                consumer.start(self, unheard).await?;
                 self.places.insert(&consumer);
                 state.consumers.push(consumer);
                 Ok(true)
@@ -286,6 +293,20 @@ impl Session {
             if self.places.remove(consumer.inbox.id).is_some() {
                 self.places.leave(&consumer.address);
             }
+        }
+    }
+
+    /// Waits until the server has no request to deliver left, as those of a node that does not answer
+    /// expire, and gives back what that one has.
+    pub(super) async fn wait_for_others(&self, address: &Address) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + 2 * EXPIRES;
+        loop {
+            let info = self.consumer_info(&address.stream, &address.consumer).await?;
+            let Some(info) = info else { return Ok(()) };
+            if info.num_waiting == 0 || Instant::now() > deadline {
+                return self.give_back_all(address, &info).await;
+            }
+            sleep(LOOKING).await;
         }
     }
 

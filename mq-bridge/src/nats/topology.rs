@@ -100,28 +100,43 @@ impl Session {
     pub(super) async fn declare(&self, declaration: &Declaration) -> Result<(), BrokerError> {
         let address = self.plan.declared(&declaration.name, &declaration.kind);
         let durable = matches!(declaration.kind, DeclarationKind::Durable { .. });
+        let mut last = None;
+        let mut overlooked = Record::default();
         loop {
             let (info, found) = futures::try_join!(
                 self.consumer_info(&address.stream, &address.consumer),
                 self.record(&address),
             )?;
             // What is registered without a consumer is left from one that was deleted.
-            let before = if info.is_some() { found.record } else { Record::default() };
-            let after = if durable { self.last_message(&address.stream).await? } else { 0 };
-            let record = before.clone().with(declaration, after);
+            let before = if info.is_some() { found.record.clone() } else { Record::default() };
+            let mut record = before.clone().with(declaration, last.unwrap_or_default());
+            record.adopt(&overlooked);
             let filters = self.filters(&address, &record);
+            let exists = info.is_some();
             let bound = info.is_some_and(|info| same(&info.config.filters(), &filters));
             if bound && record == before {
                 return Ok(());
             }
+            let Some(last) = last else {
+                // What is to be done depends on the messages that came before: with their number,
+                // look again.
+                last = Some(self.last_message(&address.stream).await?);
+                continue;
+            };
             let Some(revision) = self.put_record(&address, &record, found.revision).await? else {
                 // Another node was quicker.
                 continue;
             };
+            let replaced = !exists && found.revision > 0;
+            if replaced && self.consumer_info(&address.stream, &address.consumer).await?.is_some() {
+                // It was of one that another node was just making.
+                overlooked.adopt(&found.record);
+                continue;
+            }
             if !bound {
                 if !durable {
                     // Published by a node that had not yet heard that it was deleted.
-                    self.purge(&address.stream, &filters[0]).await?;
+                    self.purge(&address.stream, &filters[0], last).await?;
                 }
                 let Address { stream, consumer, source, .. } = &address;
                 let from = if durable { "new" } else { "all" };
@@ -187,6 +202,9 @@ impl Session {
     pub(super) async fn delete(&self, source: &Source) -> Result<(), BrokerError> {
         let address = self.plan.address(source);
         let Address { stream, consumer, .. } = &address;
+        // What comes after this belongs to one that is made anew.
+        let (last, last_registered) =
+            futures::try_join!(self.last_message(stream), self.last_message(&self.plan.registry),)?;
         let call = format!("CONSUMER.DELETE.{stream}.{consumer}");
         match self.api::<Done>(call, &json!({})).await {
             Ok(Done {}) => {}
@@ -195,9 +213,9 @@ impl Session {
         }
         if let Source::Queue(name) = source {
             self.forget_queue(consumer);
-            self.purge(stream, &names::queue(&self.plan.subjects.queues, name)).await?;
+            self.purge(stream, &names::queue(&self.plan.subjects.queues, name), last).await?;
         }
-        self.unregister(&address).await
+        self.unregister(&address, last_registered).await
     }
 
     /// See [`Link::stats`](crate::remote::Link::stats).

@@ -70,6 +70,9 @@ pub(super) fn encode(
     publish: impl FnOnce() -> String,
 ) -> Vec<Outgoing> {
     let common = encode_headers(outbound);
+    if let [target] = outbound.targets.as_slice() {
+        return vec![outgoing(target, common, outbound, subjects)];
+    }
     let topics: Vec<&str> = outbound
         .targets
         .iter()
@@ -78,41 +81,45 @@ pub(super) fn encode(
             Target::Queue(_) => None,
         })
         .collect();
-    let mut shared = common.clone();
+    let mut of_topics = common.clone();
     let mut named = None;
     if topics.len() > 1 {
         if let Some(list) = copies::list(topics.iter().copied()) {
-            shared.insert(TOPICS, list);
+            of_topics.insert(TOPICS, list);
         } else {
-            shared.insert(AMONG, NameFilter::new(topics.iter().copied()).to_text());
+            of_topics.insert(AMONG, NameFilter::new(topics.iter().copied()).to_text());
             named = Some(publish());
         }
     }
     let mut index = 0;
     let targets = outbound.targets.iter().map(|target| {
-        let (subject, mut headers, legible) = match target {
-            Target::Queue(name) => {
-                let subject = names::queue(&subjects.queues, name);
-                let legible = rest(&subject, &subjects.queues).and_then(names::read_queue);
-                (subject, common.clone(), legible.is_some())
-            }
-            Target::Topic(name) => {
-                let subject = names::topic(&subjects.topics, name);
-                let legible = rest(&subject, &subjects.topics).and_then(names::read_topic);
-                let mut headers = shared.clone();
-                if let Some(publish) = &named {
-                    headers.insert(COPY, format!("{publish}/{index}"));
-                }
-                index += 1;
-                (subject, headers, legible.is_some())
-            }
+        let mut headers = match target {
+            Target::Queue(_) => return outgoing(target, common.clone(), outbound, subjects),
+            Target::Topic(_) => of_topics.clone(),
         };
-        if !legible {
-            headers.insert(NAME, text_of(target.name()));
+        if let Some(publish) = &named {
+            headers.insert(COPY, format!("{publish}/{index}"));
         }
-        Outgoing { subject, headers, payload: outbound.message.body.clone() }
+        index += 1;
+        outgoing(target, headers, outbound, subjects)
     });
     targets.collect()
+}
+
+fn outgoing(
+    target: &Target,
+    mut headers: HeaderMap,
+    outbound: &Outbound,
+    subjects: &Subjects,
+) -> Outgoing {
+    let subject = match target {
+        Target::Queue(name) => names::queue(&subjects.queues, name),
+        Target::Topic(name) => names::topic(&subjects.topics, name),
+    };
+    if !names::is_legible(&subject) {
+        headers.insert(NAME, text_of(target.name()));
+    }
+    Outgoing { subject, headers, payload: outbound.message.body.clone() }
 }
 
 fn encode_headers(outbound: &Outbound) -> HeaderMap {
