@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{MessageKind, NewMessage, StoredMessage};
+use super::{MessageKind, StoredMessage};
 use crate::names::{ConversationId, UserName};
 
 pub use query::{InvalidSearch, MAX_PHRASES, MAX_QUERY_OCTETS, SearchTerms};
@@ -185,7 +185,7 @@ fn text_of<'a>(kind: MessageKind, headers: &[(String, String)], body: &'a [u8]) 
 
 /// The text of a message to be stored that can be searched for
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(in crate::store) fn text_of_new(message: &NewMessage) -> Option<&str> {
+pub(in crate::store) fn text_of_new(message: &super::NewMessage) -> Option<&str> {
     text_of(message.kind, &message.headers, &message.body)
 }
 
