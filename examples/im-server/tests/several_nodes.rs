@@ -180,6 +180,35 @@ fn who_drains_hands_over_at_once(shared: &Shared) {
     assert!(texts.iter().cloned().eq(expected), "{texts:?}");
 }
 
+/// It finds that its lease is over, publishes nothing of before, and joins the others again.
+fn a_node_that_stood_still_joins_again(shared: &Shared) {
+    let (a, b) = (shared.node(), shared.node());
+    let mut bob = Wire::inbox(&b, "bob", "phone");
+    let mut alice = Wire::sign_in(&a, "alice", "desk");
+    alice.send("/user/bob", "before", &[]);
+    bob.subscribe("presence", "/presence/alice", &[]);
+    assert_eq!(presence(&mut bob), "online");
+    a.signal("STOP");
+    assert_eq!(presence(&mut bob), "offline");
+    let mut elsewhere = Wire::sign_in(&b, "alice", "pad");
+    assert_eq!(presence(&mut bob), "online");
+    elsewhere.send("/user/bob", "meanwhile", &[]);
+    drop(elsewhere);
+    assert_eq!(presence(&mut bob), "offline");
+    a.signal("CONT");
+    // Her session was there all the time: it is told again.
+    assert_eq!(presence(&mut bob), "online");
+    let headers = [("destination", "/user/bob"), ("idempotency-key", "after")];
+    while alice.try_call("SEND", &headers, "after").is_err() {
+        alice = Wire::sign_in(&a, "alice", "desk");
+    }
+    for text in ["before", "meanwhile", "after"] {
+        let message = bob.message_of("inbox");
+        bob.ack(&message);
+        assert_eq!(message.text(), text);
+    }
+}
+
 /// How many messages a writer has under way.
 const WINDOW: usize = 16;
 
@@ -429,6 +458,7 @@ over!(
     what_is_done_on_one_node_is_seen_on_the_other(),
     people_are_there_while_any_node_has_a_session(),
     who_drains_hands_over_at_once(),
+    a_node_that_stood_still_joins_again(),
     nothing_is_lost_or_disordered_while_nodes_die(3, 9)
 );
 over!(

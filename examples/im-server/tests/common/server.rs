@@ -53,9 +53,7 @@ impl Server {
 
     /// Asks the server to end (SIGTERM) and waits for it.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
-        assert!(sent.success(), "SIGTERM could not be sent");
+        self.signal("TERM");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
@@ -64,6 +62,13 @@ impl Server {
             assert!(Instant::now() < deadline, "the server ignores SIGTERM");
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
+        assert!(sent.success(), "SIG{name} could not be sent");
     }
 
     /// Starts the server again after [`kill`](Self::kill) or [`terminate`](Self::terminate): same

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::{Client, Pool, Transaction};
 
 use super::value::{text, to_sql, unsigned};
 use super::{Failure, PostgresStore};
@@ -85,9 +85,21 @@ impl Node {
     }
 
     async fn renew(&self) -> Result<Renewal, Failure> {
+        let mut client = self.pool.get().await?;
+        match tokio::time::timeout(self.lease / 3, self.renew_with(&mut client)).await {
+            Ok(renewal) => renewal,
+            Err(_) => {
+                // It may be cut off without knowing: the next attempt gets another one.
+                drop(Client::take(client));
+                let text = "the database did not answer in time".to_owned();
+                Err(StoreError::Unavailable(text).into())
+            }
+        }
+    }
+
+    async fn renew_with(&self, client: &mut Client) -> Result<Renewal, Failure> {
         let before = *lock(&self.state);
         let asked = Instant::now();
-        let mut client = self.pool.get().await?;
         let renew = client
             .prepare_cached(
                 "UPDATE node SET expires = clock_timestamp() + make_interval(secs => $2)
