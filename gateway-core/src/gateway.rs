@@ -288,6 +288,15 @@ impl Gateway {
         &self.inner.settings
     }
 
+    /// Whether this node can take messages now: it is not stopping, the broker is there, and it holds its lease where
+    /// several nodes share the store. Where not, clients are better off at another node.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let inner = &self.inner;
+        let leased = inner.store.shared().is_none_or(|shared| shared.lease().is_some());
+        leased && inner.broker.health().is_up() && !inner.stop.is_cancelled()
+    }
+
     /// Serves a connection that was made elsewhere, until it ends. `address` is the client's, to slow
     /// down guessing of passwords.
     ///

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::PATIENCE;
+use common::http::request;
 use common::load::{Got, Identity, Random, SetOnDrop, until};
 use common::server::Server;
 use common::wire::{Lost, Wire};
@@ -196,6 +197,7 @@ fn a_node_that_stood_still_joins_again(shared: &Shared) {
     drop(elsewhere);
     assert_eq!(presence(&mut bob), "offline");
     a.signal("CONT");
+    until("it has a lease again", || request(a.http, "GET", "/readyz", &[], b"").status == 200);
     // Her session was there all the time: it is told again.
     assert_eq!(presence(&mut bob), "online");
     let headers = [("destination", "/user/bob"), ("idempotency-key", "after")];

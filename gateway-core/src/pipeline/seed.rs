@@ -51,6 +51,8 @@ impl Worker {
         user: &UserName,
         device: &DeviceName,
     ) -> Result<(), GatewayError> {
+        // What was published and still is in the outbox would, after a crash, reach the new device as well.
+        self.publish_outbox().await?;
         let unread = if self.store.shared().is_some() {
             self.make_behind_barrier(user, device).await?
         } else {
