@@ -288,13 +288,11 @@ impl Gateway {
         &self.inner.settings
     }
 
-    /// Whether this node can take messages now: it is not stopping, the broker is there, and it holds its lease where
-    /// several nodes share the store. Where not, clients are better off at another node.
+    /// Whether this node holds its lease of a store that several nodes share; always so where it is alone. Without it
+    /// nothing is stored or published, and clients are better off at another node.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let inner = &self.inner;
-        let leased = inner.store.shared().is_none_or(|shared| shared.lease().is_some());
-        leased && inner.broker.health().is_up() && !inner.stop.is_cancelled()
+    pub fn holds_lease(&self) -> bool {
+        self.inner.store.shared().is_none_or(|shared| shared.lease().is_some())
     }
 
     /// Serves a connection that was made elsewhere, until it ends. `address` is the client's, to slow

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::{MethodRouter, get};
 use gateway_core::{
     AttachmentLimits, AttemptLimiter, AuthenticatorChain, BlobError, Clock, Directory,
     DirectoryError, FolderBlobs, Gateway, GatewayError, HttpClient, JwtAuthenticator, JwtOptions,
@@ -103,7 +101,6 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
         .router()
         .merge(operations(gateway.clone()))
         .route("/ws", websocket(gateway.clone(), origins))
-        .route("/readyz", ready(gateway.clone()))
         .fallback_service(page::files());
 
     let ended = end_signal().map_err(StartError::Signals)?;
@@ -125,14 +122,6 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
         tracing::warn!("connections that did not end in time were cut off");
     }
     Ok(())
-}
-
-/// For load balancers: 200 while this node takes messages, else 503.
-fn ready(gateway: Gateway) -> MethodRouter {
-    get(async move || match gateway.is_ready() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
-    })
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `/healthz`, `/readyz` and `/metrics` of a gateway: routes of an axum router.
 ///
 /// - `/healthz` answers 200 as long as the process answers at all;
-/// - `/readyz` answers 200 where broker and store work and the gateway is not stopping, else 503, with a line for each;
+/// - `/readyz` answers 200 where broker and store work and the gateway holds its lease and is not stopping, else 503, with a line for each;
 /// - `/metrics` tells numbers of this node, in the text format of Prometheus.
 ///
 /// They tell nothing of users, and are for everybody who reaches the port.
@@ -54,9 +54,14 @@ async fn ready(State(gateway): State<Gateway>) -> impl IntoResponse {
             tracing::warn!(part, fault, "not ready");
         }
     }
-    let is_ready = broker.is_none() && store.is_none() && !stopping;
+    let leased = gateway.holds_lease();
+    let is_ready = broker.is_none() && store.is_none() && leased && !stopping;
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let gateway = if stopping { "stopping" } else { "ok" };
+    let gateway = match (stopping, leased) {
+        (true, _) => "stopping",
+        (false, true) => "ok",
+        (false, false) => "without a lease",
+    };
     let text = format!("gateway {gateway}\nbroker {}\nstore {}\n", works(&broker), works(&store));
     (status, text)
 }
