@@ -517,7 +517,7 @@ fn broker() -> Arc<dyn Broker> {
 
 #[test]
 fn the_promises_hold_in_memory() {
-    stories(256, |_| {
+    stories(64, |_| {
         let (store, directory) = (Arc::new(MemoryStore::new()), Arc::new(MemoryDirectory::new()));
         vec![Kept { store, directory, broker: broker() }]
     });
@@ -527,7 +527,7 @@ fn the_promises_hold_in_memory() {
 #[test]
 fn the_promises_hold_over_sqlite() {
     let mut folders = Vec::new();
-    stories(32, |_| {
+    stories(16, |_| {
         let folder = tempfile::TempDir::new().unwrap();
         let store = gateway_core::SqliteStore::open(folder.path().join("store.db")).unwrap();
         let store = Arc::new(store);
@@ -547,7 +547,7 @@ fn the_promises_hold_over_postgresql() {
 #[test]
 #[ignore = "needs postgresql"]
 fn the_promises_hold_over_several_nodes() {
-    over_postgresql(24, &["one", "two", "three"]);
+    over_postgresql(12, &["one", "two", "three"]);
 }
 
 /// One gateway for each name, over one database and one broker.
