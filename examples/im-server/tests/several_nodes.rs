@@ -204,11 +204,17 @@ fn a_node_that_stood_still_joins_again(shared: &Shared) {
     while alice.try_call("SEND", &headers, "after").is_err() {
         alice = Wire::sign_in(&a, "alice", "desk");
     }
-    for text in ["before", "meanwhile", "after"] {
+    let mut texts: Vec<String> = Vec::new();
+    while texts.last().is_none_or(|text| text != "after") {
         let message = bob.message_of("inbox");
         bob.ack(&message);
-        assert_eq!(message.text(), text);
+        let text = message.text().to_owned();
+        // Stopped before it had taken it out of the outbox: then the other node has sent it again, and says so.
+        if !(texts.contains(&text) && message.find("redelivered") == Some("true")) {
+            texts.push(text);
+        }
     }
+    assert_eq!(texts, ["before", "meanwhile", "after"]);
 }
 
 /// How many messages a writer has under way.
