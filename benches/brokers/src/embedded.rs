@@ -20,7 +20,7 @@ pub(crate) async fn start() -> Outcome<Pair> {
     let connection = Connection::open(folder.path().join("bare.db"))?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         CREATE TABLE message (id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body BLOB NOT NULL);
+         CREATE TABLE message (id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, body BLOB NOT NULL);
          CREATE INDEX by_queue ON message (queue, id);",
     )?;
     let bare = Bare { connection: Arc::new(Mutex::new(connection)), arrived: Arc::default() };
