@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use mq_bridge::testkit::servers::ActiveMq;
 use mq_bridge::{StompRelay, StompRelayConfig};
+use stomp_codec::server::AckMode;
 use stomp_ws::client::{Client, ConnectOptions, PendingReceipt, Subscription};
 
 use crate::bridge::Bridge;
@@ -58,7 +59,7 @@ impl Contender for Bare {
 
     async fn consume(&self, queue: &str, prefetch: usize) -> Outcome<Box<dyn Consumer>> {
         let (queue, prefetch) = (self.queue(queue), prefetch.to_string());
-        let subscribe = self.client.subscribe(&queue).header("ack", "client");
+        let subscribe = self.client.subscribe(&queue).ack(AckMode::Client);
         let subscribe = subscribe.header("activemq.prefetchSize", &prefetch);
         let (subscription, _) = subscribe.confirmed().await?;
         Ok(Box::new(BareConsumer { client: self.client.clone(), subscription, ack: None }))
