@@ -71,7 +71,7 @@ pub use gateway::{Gateway, History};
 pub use http_client::{HttpAnswer, HttpClient, HttpError, InvalidUrl, OutgoingUrl, Reach};
 pub use interceptor::{Draft, Interceptor};
 #[cfg(feature = "webhooks")]
-pub use interceptor::{FailMode, HttpInterceptor};
+pub use interceptor::{FailMode, HttpInterceptor, InvalidSecret};
 #[cfg(feature = "rest")]
 pub use keys::{ApiKey, ApiKeys, MAX_LABEL_CHARS, NewApiKey, Scope, UnknownScope};
 pub use names::{

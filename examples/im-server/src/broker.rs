@@ -9,14 +9,16 @@ use mq_bridge::{
     Broker, BrokerError, Embedded, EmbeddedConfig, Memory, Nats, NatsConfig, RabbitMq,
     RabbitMqConfig, Redis, RedisConfig, StompRelay, StompRelayConfig,
 };
+use serde::Deserialize;
 
-use crate::options::unknown_backend;
+use crate::value::{unknown_backend, without_password};
 
 /// What can be named, for texts.
 const KNOWN: &str = "memory, embedded, embedded:PATH, amqp://, nats://, redis://, stomp://";
 
 /// What `--broker` names.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) enum BrokerKind {
     Memory,
     /// A file, in the data folder unless it is named.
@@ -81,6 +83,17 @@ impl FromStr for BrokerKind {
             return Err(format!("expected a URL: {scheme}://HOST"));
         }
         Ok(Self::Server(server, text.to_owned()))
+    }
+}
+
+impl fmt::Display for BrokerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Embedded(None) => f.write_str("embedded"),
+            Self::Embedded(Some(path)) => write!(f, "embedded:{}", path.display()),
+            Self::Server(_, url) => f.write_str(&without_password(url)),
+        }
     }
 }
 

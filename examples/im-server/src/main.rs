@@ -3,57 +3,81 @@
 //! `im-server --help` lists what can be set.
 
 mod broker;
+mod command_line;
 mod data_dir;
 mod http;
 mod options;
 mod page;
+mod plan;
 mod server;
+mod settings_file;
+mod value;
 
+use std::fmt::Display;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-
+use command_line::Task;
 use options::Options;
+use plan::Plan;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What a shell gets where the settings are at fault, as clap has it.
+const INVALID: u8 = 2;
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Options::from_process();
-    let filter = EnvFilter::builder()
-        .with_env_var("IM_LOG")
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env();
-    let filter = match filter {
-        Ok(filter) => quiet(filter),
-        Err(error) => return failure(&format_args!("IM_LOG is no log filter: {error}")),
+    match Task::from_process() {
+        Ok(Task::Run(options)) => run(options).await,
+        Ok(Task::Check(options)) => check(options),
+        Ok(Task::Init(path)) => match settings_file::init(&path) {
+            Ok(()) => {
+                println!("wrote {}", path.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => failure(&error, ExitCode::FAILURE),
+        },
+        Err(error) => failure(&error, ExitCode::from(INVALID)),
+    }
+}
+
+async fn run(options: Options) -> ExitCode {
+    let plan = match Plan::new(options) {
+        Ok(plan) => plan,
+        Err(error) => return failure(&error, ExitCode::from(INVALID)),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    match server::run(options).await {
+    match plan::filter(&plan.options.log) {
+        Ok(filter) => tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init(),
+        Err(error) => return failure(&error, ExitCode::from(INVALID)),
+    }
+    match server::run(plan).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(&error),
+        Err(error) => failure(&error, ExitCode::FAILURE),
     }
 }
 
-/// The client of RabbitMQ calls each "no" of the broker an error, asked questions included: it is
-/// heard only where it is named.
-fn quiet(filter: EnvFilter) -> EnvFilter {
-    let named = std::env::var("IM_LOG").is_ok_and(|filter| filter.contains("lapin"));
-    match "lapin=off".parse() {
-        Ok(off) if !named => filter.add_directive(off),
-        _ => filter,
+/// Says what would run.
+fn check(options: Options) -> ExitCode {
+    match Plan::new(options) {
+        Ok(plan) => {
+            match settings_file::shown(&plan.options) {
+                Ok(shown) => print!("{shown}"),
+                Err(error) => return failure(&error, ExitCode::FAILURE),
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => failure(&error, ExitCode::from(INVALID)),
     }
 }
 
-fn failure(reason: &dyn std::fmt::Display) -> ExitCode {
+fn failure(reason: &dyn Display, code: ExitCode) -> ExitCode {
     eprintln!("im-server: {reason}");
-    ExitCode::FAILURE
+    code
 }

@@ -1,41 +1,67 @@
-//! The command line.
+//! What can be set: each setting is defined once, here, for the settings file, the environment and the command line.
 
-use std::ffi::OsStr;
-use std::fmt;
-use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::builder::TypedValueParser;
-use clap::error::ErrorKind;
-use clap::{Arg, Command, CommandFactory as _, Parser};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Command, FromArgMatches as _};
+use serde::{Deserialize, Serialize};
 
 use crate::broker::BrokerKind;
+use crate::value::{self, Discreet, Failure, NewUser, SigningSecret, StoreKind};
 
-/// An instant-messaging server: web chat, STOMP over WebSocket and TCP, and REST.
+/// The settings of a server
 ///
-/// Each option can be given as an environment variable as well; the command line wins.
-/// IM_LOG sets what is logged to standard error (for example IM_LOG=debug or
-/// IM_LOG=gateway_core=trace; default: info).
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+/// The name of a setting in the file is its flag without the dashes. Settings that hold passwords are read by
+/// [`Discreet`], and serialized without them.
+#[derive(Args, Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Options {
     /// Address of the page, of REST and of the WebSocket endpoint /ws; port 0 picks a free one
-    #[arg(long, env = "IM_HTTP", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(
+        help_heading = "Addresses",
+        long,
+        env = "IM_HTTP",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
     pub(crate) http: SocketAddr,
 
     /// Address of plain STOMP over TCP; port 0 picks a free one
-    #[arg(long, env = "IM_STOMP", value_name = "ADDRESS", default_value = "127.0.0.1:61613")]
+    #[arg(
+        help_heading = "Addresses",
+        long,
+        env = "IM_STOMP",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:61613"
+    )]
     pub(crate) stomp: SocketAddr,
 
+    /// Other origins whose pages may open the WebSocket, such as `https://chat.example`
+    #[arg(
+        help_heading = "Addresses",
+        long = "allow-origin",
+        env = "IM_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    #[serde(rename = "allow-origin", deserialize_with = "value::list")]
+    pub(crate) allow_origins: Vec<String>,
+
     /// Folder of everything that the server keeps; made if missing
-    #[arg(long, env = "IM_DATA", value_name = "DIR", default_value = "./im-data")]
+    #[arg(
+        help_heading = "Storage",
+        long,
+        env = "IM_DATA",
+        value_name = "DIR",
+        default_value = "./im-data"
+    )]
     pub(crate) data: PathBuf,
 
     /// Message queue: `embedded` (a file in the data folder; `embedded:PATH` for another place),
     /// `memory` (lost at exit), or the URL of a server: amqp://, nats://, redis:// or stomp://
     #[arg(
+        help_heading = "Storage",
         long,
         env = "IM_BROKER",
         hide_env_values = true,
@@ -43,11 +69,13 @@ pub(crate) struct Options {
         default_value = "embedded",
         value_parser = Discreet::<BrokerKind>::new()
     )]
+    #[serde(serialize_with = "value::shown")]
     pub(crate) broker: BrokerKind,
 
     /// Message and user store: `sqlite` (a file in the data folder), `memory` (lost at exit), or the
     /// URL of a PostgreSQL database: postgres://
     #[arg(
+        help_heading = "Storage",
         long,
         env = "IM_STORE",
         hide_env_values = true,
@@ -55,227 +83,176 @@ pub(crate) struct Options {
         default_value = "sqlite",
         value_parser = Discreet::<StoreKind>::new()
     )]
+    #[serde(serialize_with = "value::shown")]
     pub(crate) store: StoreKind,
 
-    /// File with the key that tokens are signed with (default: token.key in the data folder); several
-    /// servers that share a database need the same one
-    #[arg(long, env = "IM_TOKEN_KEY", value_name = "FILE")]
-    pub(crate) token_key: Option<PathBuf>,
+    /// Days that messages are kept; 0 for good
+    #[arg(
+        help_heading = "Storage",
+        long,
+        env = "IM_KEEP_DAYS",
+        value_name = "DAYS",
+        default_value_t = 0
+    )]
+    pub(crate) keep_days: u32,
 
-    /// User to make at start if missing; repeatable [env: IM_USER, several separated by blanks]
+    /// Messages that are kept of each conversation, the last ones; 0 for all
+    #[arg(
+        help_heading = "Storage",
+        long,
+        env = "IM_KEEP_MESSAGES",
+        value_name = "COUNT",
+        default_value_t = 0
+    )]
+    pub(crate) keep_messages: u64,
+
+    /// Largest attachment in MiB; 0 for no attachments
+    #[arg(
+        help_heading = "Storage",
+        long,
+        env = "IM_MAX_ATTACHMENT",
+        value_name = "MIB",
+        default_value_t = 25
+    )]
+    pub(crate) max_attachment: u32,
+
+    /// Users to make at start if missing [env: IM_USER, several separated by blanks]
     ///
     /// The command line of a process can be read by every user of its machine: for passwords that
     /// matter use the environment variable, or sign up on the page.
     #[arg(
+        help_heading = "People",
         long = "user",
         value_name = "NAME:PASSWORD",
         value_parser = Discreet::<NewUser>::new()
     )]
+    #[serde(rename = "user", deserialize_with = "value::list")]
     pub(crate) users: Vec<NewUser>,
 
-    /// Let every signed-in user use every /queue and /topic, as a fresh RabbitMQ does
-    #[arg(long, env = "IM_OPEN")]
-    pub(crate) open: bool,
-
-    /// Refuse sign-up: only users made by --user can sign in
-    #[arg(long, env = "IM_NO_SIGNUP")]
+    /// Refuse sign-up: only users that exist can sign in
+    #[arg(
+        help_heading = "People",
+        long,
+        env = "IM_NO_SIGNUP",
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
     pub(crate) no_signup: bool,
 
-    /// User who may make users, keys and webhooks over REST; repeatable
-    #[arg(long = "admin", env = "IM_ADMIN", value_name = "NAME", value_delimiter = ',')]
+    /// Users who may make users, keys and webhooks over REST
+    #[arg(
+        help_heading = "People",
+        long = "admin",
+        env = "IM_ADMIN",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    #[serde(rename = "admin", deserialize_with = "value::list")]
     pub(crate) admins: Vec<String>,
+
+    /// File with the key that tokens are signed with (default: token.key in the data folder); several
+    /// servers that share a database need the same one
+    #[arg(help_heading = "People", long, env = "IM_TOKEN_KEY", value_name = "FILE")]
+    pub(crate) token_key: Option<PathBuf>,
+
+    /// Let every signed-in user use every /queue and /topic, as a fresh RabbitMQ does
+    #[arg(
+        help_heading = "Permissions and limits",
+        long,
+        env = "IM_OPEN",
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) open: bool,
 
     /// REST calls a second that a user or a key may make in the long run, ten times as many at once, and four
     /// times as many from one address; 0 for no limit
-    #[arg(long, env = "IM_REST_RATE", value_name = "CALLS", default_value_t = 50)]
+    #[arg(
+        help_heading = "Permissions and limits",
+        long,
+        env = "IM_REST_RATE",
+        value_name = "CALLS",
+        default_value_t = 50
+    )]
     pub(crate) rest_rate: u32,
 
     /// Let webhooks call loopback, private and link-local addresses
-    #[arg(long, env = "IM_WEBHOOKS_PRIVATE")]
+    #[arg(
+        help_heading = "Programs of others",
+        long,
+        env = "IM_WEBHOOKS_PRIVATE",
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
     pub(crate) webhooks_private: bool,
 
-    /// Days that messages are kept; 0 for good
-    #[arg(long, env = "IM_KEEP_DAYS", value_name = "DAYS", default_value_t = 0)]
-    pub(crate) keep_days: u32,
+    /// URL that is asked about each message before it is sent, and may change or refuse it
+    #[arg(help_heading = "Programs of others", long, env = "IM_INTERCEPTOR", value_name = "URL")]
+    pub(crate) interceptor: Option<String>,
 
-    /// Messages that are kept of each conversation, the last ones; 0 for all
-    #[arg(long, env = "IM_KEEP_MESSAGES", value_name = "COUNT", default_value_t = 0)]
-    pub(crate) keep_messages: u64,
-
-    /// Largest attachment in MiB; 0 for no attachments
-    #[arg(long, env = "IM_MAX_ATTACHMENT", value_name = "MIB", default_value_t = 25)]
-    pub(crate) max_attachment: u32,
-
-    /// Another origin whose pages may open the WebSocket, such as `https://chat.example`; repeatable
+    /// What becomes of messages while the interceptor does not answer: `closed` refuses them for now, `open` lets
+    /// them pass
     #[arg(
-        long = "allow-origin",
-        env = "IM_ALLOW_ORIGIN",
-        value_name = "ORIGIN",
-        value_delimiter = ','
+        help_heading = "Programs of others",
+        long,
+        env = "IM_INTERCEPTOR_FAILURE",
+        value_name = "MODE",
+        value_enum,
+        hide_possible_values = true,
+        default_value = "closed"
     )]
-    pub(crate) allow_origins: Vec<String>,
+    pub(crate) interceptor_failure: Failure,
+
+    /// Secret that calls to the interceptor are signed with, as webhooks are: whsec_ and base64
+    #[arg(
+        help_heading = "Programs of others",
+        long,
+        env = "IM_INTERCEPTOR_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        value_parser = Discreet::<SigningSecret>::new()
+    )]
+    pub(crate) interceptor_secret: Option<SigningSecret>,
+
+    /// What is logged to standard error, for example `debug` or `gateway_core=trace`
+    #[arg(
+        help_heading = "Log",
+        long,
+        env = "IM_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub(crate) log: String,
 }
 
 impl Options {
-    /// The options of this process: command line, then environment, then defaults.
-    ///
-    /// Ends the process, with a text that says what is wrong, where they cannot be understood.
-    pub(crate) fn from_process() -> Self {
-        let mut options = Self::parse();
-        // Not by clap: it would show the passwords in `--help`.
-        if options.users.is_empty()
-            && let Ok(users) = std::env::var("IM_USER")
-        {
-            match users.split_whitespace().map(str::parse).collect() {
-                Ok(users) => options.users = users,
-                Err(error) => {
-                    let error = format!("invalid value in IM_USER: {error}");
-                    Self::command().error(ErrorKind::ValueValidation, error).exit()
-                }
-            }
-        }
-        options
+    /// A command with the flags of all settings.
+    pub(crate) fn flags() -> Command {
+        Self::augment_args(Command::new("im-server"))
     }
 }
 
-/// Parses a value that may hold a password: unlike clap's own, its errors do not repeat the value.
-struct Discreet<T>(PhantomData<fn() -> T>);
-
-impl<T> Discreet<T> {
-    const fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<T> Clone for Discreet<T> {
-    fn clone(&self) -> Self {
-        Self::new()
-    }
-}
-
-impl<T> TypedValueParser for Discreet<T>
-where
-    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
-{
-    type Value = T;
-
-    fn parse_ref(
-        &self,
-        command: &Command,
-        argument: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<T, clap::Error> {
-        let text = value.to_str().ok_or_else(|| "not UTF-8".to_owned());
-        text.and_then(str::parse).map_err(|problem: String| {
-            let argument = argument.map(ToString::to_string).unwrap_or_default();
-            let text = format!("invalid value for {argument}: {problem}");
-            command.clone().error(ErrorKind::ValueValidation, text)
-        })
-    }
-}
-
-/// What `--store` names.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum StoreKind {
-    Memory,
-    Sqlite,
-    /// By its URL.
-    Postgres(String),
-}
-
-impl fmt::Debug for StoreKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "Memory",
-            Self::Sqlite => "Sqlite",
-            // The URL may hold a password.
-            Self::Postgres(_) => "Postgres(..)",
-        })
-    }
-}
-
-impl FromStr for StoreKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "memory" => Ok(Self::Memory),
-            "sqlite" => Ok(Self::Sqlite),
-            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Ok(Self::Postgres(url.to_owned()))
-            }
-            other => Err(unknown_backend(other, "memory, sqlite, postgres://")),
-        }
-    }
-}
-
-/// Never repeats the text itself: a URL may carry a password.
-pub(crate) fn unknown_backend(text: &str, known: &str) -> String {
-    match text.split_once("://") {
-        Some((scheme, _)) => {
-            format!("this server is built without a backend for {scheme}:// (it has: {known})")
-        }
-        None => format!("unknown kind (this server has: {known})"),
-    }
-}
-
-/// A user to make at start.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct NewUser {
-    pub(crate) name: String,
-    pub(crate) password: String,
-}
-
-impl fmt::Debug for NewUser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewUser").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl FromStr for NewUser {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some((name, password)) if !name.is_empty() && !password.is_empty() => {
-                Ok(Self { name: name.to_owned(), password: password.to_owned() })
-            }
-            _ => Err("expected NAME:PASSWORD, neither of them empty".to_owned()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_definition_is_consistent() {
-        Options::command().debug_assert();
-    }
-
-    #[test]
-    fn a_password_may_hold_colons_and_stays_out_of_debug_output() {
-        let user: NewUser = "alice:a:b".parse().expect("valid");
-        assert_eq!((user.name.as_str(), user.password.as_str()), ("alice", "a:b"));
-        assert!(!format!("{user:?}").contains("a:b"));
-    }
-
-    #[test]
-    fn a_user_without_name_or_password_is_refused() {
-        for text in ["alice", "alice:", ":secret", ""] {
-            assert!(text.parse::<NewUser>().is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_backend_that_is_not_built_in_is_named_without_its_credentials() {
-        let error = "kafka://u:hunter2@localhost".parse::<BrokerKind>().expect_err("no kafka");
-        assert!(error.contains("kafka://") && error.contains("embedded"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
-        let error = "mysql://u:hunter2@h/db".parse::<StoreKind>().expect_err("no mysql");
-        assert!(error.contains("sqlite") && !error.contains("hunter2"), "{error}");
-        let store: StoreKind = "postgres://u:hunter2@h/db".parse().expect("a URL");
-        assert_eq!(format!("{store:?}"), "Postgres(..)");
+impl Default for Options {
+    /// What is in force where nothing is said.
+    #[allow(clippy::expect_used, reason = "the defaults are constants, and tested")]
+    fn default() -> Self {
+        let no_environment = Self::flags().mut_args(|flag| flag.env(None::<&str>));
+        let matches = no_environment.get_matches_from(["im-server"]);
+        Self::from_arg_matches(&matches).expect("the defaults are valid")
     }
 }

@@ -10,20 +10,22 @@ use std::time::Duration;
 use axum::Router;
 use gateway_core::{
     AttachmentLimits, AttemptLimiter, AuthenticatorChain, BlobError, Clock, Directory,
-    DirectoryError, FolderBlobs, Gateway, GatewayError, HttpClient, JwtAuthenticator, JwtOptions,
-    KnownUsers, MemoryDirectory, MemoryPresence, MemoryRegistry, MemoryStore, MessageId,
-    MessageStore, NameError, PasswordAuthenticator, PasswordError, PasswordHasher, PostgresOptions,
+    DirectoryError, FolderBlobs, Gateway, GatewayError, HttpClient, Interceptor, JwtAuthenticator,
+    JwtOptions, KnownUsers, MemoryDirectory, MemoryPresence, MemoryRegistry, MemoryStore,
+    MessageId, MessageStore, PasswordAuthenticator, PasswordError, PasswordHasher, PostgresOptions,
     PresenceStore, RateLimit, Reach, Registry, RememberingDirectory, RestApi, Retention,
     RetentionRules, Secret, SqliteStore, StoreError, TokenKey, UserName, WebhookOptions, Webhooks,
     operations, websocket,
 };
 use mq_bridge::BrokerError;
-use stomp_ws::{InvalidOrigin, OriginPolicy, TcpAcceptor};
+use stomp_ws::TcpAcceptor;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::{DataDir, DataDirError};
-use crate::options::{NewUser, Options, StoreKind};
+use crate::options::Options;
+use crate::plan::Plan;
+use crate::value::StoreKind;
 use crate::{http, page};
 
 /// How long open connections may take to end, once the server was asked to.
@@ -49,12 +51,6 @@ pub(crate) enum StartError {
     TokenKey { path: PathBuf, source: io::Error },
     #[error("cannot read or write the name of this node, {}: {source}", path.display())]
     NodeName { path: PathBuf, source: io::Error },
-    #[error("--allow-origin: {0}")]
-    Origin(#[from] InvalidOrigin),
-    #[error("--user: {0}")]
-    UserName(#[from] NameError),
-    #[error("--admin: {0}")]
-    AdminName(NameError),
     #[error("--user: {0}")]
     Password(#[from] PasswordError),
     #[error("cannot set up TLS: {0}")]
@@ -66,24 +62,20 @@ pub(crate) enum StartError {
 }
 
 /// Runs the server until it is asked to end.
-pub(crate) async fn run(options: Options) -> Result<(), StartError> {
-    let mut origins = OriginPolicy::same_origin();
-    for origin in &options.allow_origins {
-        origins = origins.allow(origin)?;
-    }
+pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
+    let Plan { options, origins, users, admins, interceptor } = plan;
     let data = DataDir::open(&options.data)?;
     let http_listener = listen("--http", options.http).await?;
     let stomp_listener = listen("--stomp", options.stomp).await?;
 
     let hasher = PasswordHasher::new();
     let tokens = tokens(&options, data.path())?;
-    let gateway = assemble(&options, data.path(), &hasher, &tokens).await?;
-    for user in &options.users {
-        make_user(&gateway, &hasher, user).await?;
+    let interceptor = interceptor.map(|interceptor| Arc::new(interceptor) as Arc<dyn Interceptor>);
+    let gateway = assemble(&options, data.path(), &hasher, &tokens, interceptor).await?;
+    for (name, password) in &users {
+        make_user(&gateway, &hasher, name, password).await?;
     }
 
-    let admins = options.admins.iter().map(|name| UserName::new(name));
-    let admins: Vec<_> = admins.collect::<Result<_, _>>().map_err(StartError::AdminName)?;
     let reach = if options.webhooks_private { Reach::Everywhere } else { Reach::Public };
     let client = HttpClient::new(reach).map_err(StartError::Client)?;
     let webhooks = Webhooks::start(gateway.clone(), WebhookOptions::new(client));
@@ -166,6 +158,7 @@ async fn assemble(
     data: &Path,
     hasher: &PasswordHasher,
     tokens: &JwtAuthenticator,
+    interceptor: Option<Arc<dyn Interceptor>>,
 ) -> Result<Gateway, StartError> {
     let (store, directory, registry, presence): Stores = match &options.store {
         StoreKind::Memory => (
@@ -196,6 +189,9 @@ async fn assemble(
     // Tokens first: looking at one costs far less than hashing a password.
     let authenticator = AuthenticatorChain::new().then(tokens).then(passwords);
     let mut builder = Gateway::builder();
+    if let Some(interceptor) = interceptor {
+        builder = builder.interceptor(interceptor);
+    }
     if options.max_attachment > 0 {
         let limit = u64::from(options.max_attachment) * 1024 * 1024;
         let blobs = FolderBlobs::open(data.join("attachments"))?;
@@ -232,15 +228,15 @@ fn retention(options: &Options) -> Retention {
 async fn make_user(
     gateway: &Gateway,
     hasher: &PasswordHasher,
-    user: &NewUser,
+    name: &UserName,
+    password: &Secret,
 ) -> Result<(), StartError> {
-    let name = UserName::new(&user.name)?;
-    let exists = gateway.directory().user_exists(&name).await;
+    let exists = gateway.directory().user_exists(name).await;
     if exists.map_err(GatewayError::from)? {
         return Ok(());
     }
-    let hash = hasher.hash(&Secret::new(user.password.as_str())).await?;
-    match gateway.create_user(&name, Some(&hash)).await {
+    let hash = hasher.hash(password).await?;
+    match gateway.create_user(name, Some(&hash)).await {
         // Another node was quicker.
         Err(GatewayError::Directory(DirectoryError::UserExists(_))) => {}
         made => {

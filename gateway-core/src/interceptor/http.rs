@@ -45,6 +45,12 @@ pub struct HttpInterceptor {
     clock: Clock,
 }
 
+/// A secret that nothing can be signed with
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a secret is whsec_ and base64")]
+#[non_exhaustive]
+pub struct InvalidSecret;
+
 /// The longest reason that a sender is told, in characters
 const MAX_REASON: usize = 200;
 
@@ -74,10 +80,16 @@ impl HttpInterceptor {
     }
 
     /// Signs the calls with a secret of the form `whsec_` and base64
-    #[must_use]
-    pub fn with_secret(mut self, secret: Secret) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Where the secret is of another form.
+    pub fn with_secret(mut self, secret: Secret) -> Result<Self, InvalidSecret> {
+        if !sign::is_secret(secret.expose()) {
+            return Err(InvalidSecret);
+        }
         self.secret = Some(secret);
-        self
+        Ok(self)
     }
 
     async fn ask(&self, draft: &Draft<'_>) -> Result<Answer, String> {

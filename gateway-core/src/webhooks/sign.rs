@@ -9,10 +9,18 @@ use sha2::Sha256;
 /// What a secret begins with; the rest is base64
 pub(crate) const PREFIX: &str = "whsec_";
 
+/// Whether something can be signed with this secret
+pub(crate) fn is_secret(secret: &str) -> bool {
+    key(secret).is_some()
+}
+
+fn key(secret: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()
+}
+
 /// The three headers of an event that is sent at `seconds` since 1970; `None` for a secret or an id that is none
 pub(crate) fn headers(secret: &str, id: &str, seconds: u64, body: &[u8]) -> Option<HeaderMap> {
-    let key = STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()?;
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key(secret)?).ok()?;
     mac.update(format!("{id}.{seconds}.").as_bytes());
     mac.update(body);
     let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
