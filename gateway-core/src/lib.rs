@@ -49,8 +49,13 @@ pub use auth::{
     MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,
     Principal, Secret,
 };
+#[cfg(feature = "webhooks")]
+pub use auth::{HttpAuthenticator, RemoteKeys};
 #[cfg(feature = "jwt")]
-pub use auth::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey};
+pub use auth::{
+    InvalidKeySet, IssuedToken, IssuerAuthenticator, IssuerKeys, JwtAuthenticator, JwtOptions,
+    KeySet, ShortTokenKey, TokenKey,
+};
 pub use authorizer::{Action, Authorizer, MembersOnly};
 pub use blob::{
     Blob, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter, FolderBlobs, InvalidBlobId,

@@ -19,7 +19,7 @@ use crate::names::UserName;
 const MIN_KEY_OCTETS: usize = 32;
 
 /// A longer text is no token: it would cost memory to look
-const MAX_TOKEN_OCTETS: usize = 8 * 1024;
+pub(super) const MAX_TOKEN_OCTETS: usize = 8 * 1024;
 
 /// A key that tokens are signed with
 ///
@@ -112,7 +112,9 @@ pub struct IssuedToken {
 /// Makes and checks JSON Web Tokens, signed with HMAC-SHA-256 (`HS256`) and nothing else
 ///
 /// A token must have `sub` (the user), `iss`, `aud` and `exp`; `nbf` is obeyed. Credentials are taken for a token if they
-/// come from a `Bearer` header or look like one; a `login` beside it must name the token's user. Cheap to clone.
+/// look like one; a `login` beside it must name the token's user. A token that is signed with no secret but with a private
+/// key is left to the next authenticator of a chain, such as [`IssuerAuthenticator`](crate::IssuerAuthenticator). Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct JwtAuthenticator(Arc<Inner>);
 
@@ -284,8 +286,15 @@ impl fmt::Debug for JwtAuthenticator {
 }
 
 /// Whether a text has the form of a token: three parts, the first a JSON object in base64
-fn looks_like_a_token(text: &str) -> bool {
+pub(super) fn looks_like_a_token(text: &str) -> bool {
     text.starts_with("ey") && text.bytes().filter(|octet| *octet == b'.').count() == 2
+}
+
+/// Whether the head says that somebody else signed it, who does not use a secret
+fn is_signed_otherwise(token: &str) -> bool {
+    let hmac = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+    token.len() <= MAX_TOKEN_OCTETS
+        && decode_header(token).is_ok_and(|header| !hmac.contains(&header.alg))
 }
 
 #[async_trait]
@@ -294,7 +303,8 @@ impl Authenticator for JwtAuthenticator {
         &self,
         credentials: &Credentials,
     ) -> Result<Option<Principal>, AuthError> {
-        if !credentials.bearer && !looks_like_a_token(credentials.secret.expose()) {
+        let token = credentials.secret.expose();
+        if !looks_like_a_token(token) || is_signed_otherwise(token) {
             return Ok(None);
         }
         let principal = self.verify(&credentials.secret)?;

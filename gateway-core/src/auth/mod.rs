@@ -3,11 +3,19 @@
 mod chain;
 mod credentials;
 mod error;
+#[cfg(feature = "webhooks")]
+mod http;
+#[cfg(feature = "jwt")]
+mod issuer;
 #[cfg(feature = "jwt")]
 mod jwt;
+#[cfg(feature = "jwt")]
+mod key_set;
 mod known;
 mod limiter;
 mod password;
+#[cfg(feature = "webhooks")]
+mod remote_keys;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +28,14 @@ use crate::names::UserName;
 pub use chain::AuthenticatorChain;
 pub use credentials::{Credentials, Secret};
 pub use error::AuthError;
+#[cfg(feature = "webhooks")]
+pub use http::HttpAuthenticator;
+#[cfg(feature = "jwt")]
+pub use issuer::{IssuerAuthenticator, IssuerKeys};
 #[cfg(feature = "jwt")]
 pub use jwt::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey};
+#[cfg(feature = "jwt")]
+pub use key_set::{InvalidKeySet, KeySet};
 pub use known::KnownUsers;
 pub use limiter::AttemptLimiter;
 #[cfg(feature = "rest")]
@@ -29,6 +43,8 @@ pub(crate) use limiter::network;
 pub use password::{
     MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,
 };
+#[cfg(feature = "webhooks")]
+pub use remote_keys::RemoteKeys;
 
 /// Tells from credentials who somebody is
 #[async_trait]

@@ -1,7 +1,6 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -114,14 +113,7 @@ impl HttpInterceptor {
             headers: headers.map(|(name, value)| (name.clone(), value.as_str().into())).collect(),
         };
         let json = serde_json::to_vec(&question).map_err(|error| error.to_string())?;
-        let headers = match &self.secret {
-            Some(secret) => {
-                let id = crate::store::MessageId::generate().to_string();
-                let seconds = self.clock.now_millis() / 1000;
-                sign::headers(secret.expose(), &id, seconds, &json).ok_or("the secret is none")?
-            }
-            None => HeaderMap::new(),
-        };
+        let headers = sign::call(self.secret.as_ref(), &self.clock, &json)?;
         let answer = self.client.post(&self.url, headers, json.into()).await;
         let answer = answer.map_err(|error| error.to_string())?;
         if !answer.status.is_success() {
