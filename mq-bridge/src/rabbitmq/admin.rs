@@ -169,6 +169,10 @@ fn arguments(kind: QueueType) -> FieldTable {
             put("x-delivery-limit", AMQPValue::LongInt(i32::MAX));
         }
         QueueType::Classic => put("x-queue-type", AMQPValue::LongString("classic".into())),
+        QueueType::Priority => {
+            put("x-queue-type", AMQPValue::LongString("classic".into()));
+            put("x-max-priority", AMQPValue::LongInt(9));
+        }
     }
     arguments
 }

@@ -20,6 +20,10 @@ pub enum QueueType {
     /// On one node of the cluster, and cheap. Does not count deliveries; after a crash of its node
     /// everything that it keeps comes marked as redelivered.
     Classic,
+    /// Classic, and urgent messages overtake: [`Capability::Priority`](crate::Capability::Priority),
+    /// with all ten priorities (`x-max-priority`). The broker keeps a queue for each of them, which
+    /// costs processor time and memory.
+    Priority,
 }
 
 /// How to reach and use a RabbitMQ server

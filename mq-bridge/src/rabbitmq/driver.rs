@@ -55,6 +55,14 @@ impl Driver for RabbitMqDriver {
             Capability::Expiry,
             Capability::Takeover,
         ];
+        const PRIORITY: &[Capability] = &[
+            Capability::Durable,
+            Capability::Order,
+            Capability::DeadLetter,
+            Capability::Priority,
+            Capability::Expiry,
+            Capability::Takeover,
+        ];
         const QUORUM: &[Capability] = &[
             Capability::Durable,
             Capability::Order,
@@ -66,6 +74,7 @@ impl Driver for RabbitMqDriver {
         match self.config.queue_type {
             QueueType::Quorum => QUORUM,
             QueueType::Classic => CLASSIC,
+            QueueType::Priority => PRIORITY,
         }
     }
 
