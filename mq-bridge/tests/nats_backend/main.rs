@@ -3,10 +3,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "../remote_backend/mod.rs"]
+mod remote_backend;
+
 mod copies;
 mod names;
 mod nodes;
 mod programs;
-mod proxy;
 mod server;
 mod steps;

@@ -3,6 +3,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "../remote_backend/mod.rs"]
+mod remote_backend;
+
 mod nodes;
 mod programs;
 mod proxy;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use mq_bridge::{
-    Broker, Declaration, EndReason, Message, Publish, RabbitMq, Source, SubscribeOptions,
-    Subscription,
+    Broker, Declaration, EndReason, Message, Publish, QueueType, RabbitMq, Source,
+    SubscribeOptions, Subscription,
 };
 
 use crate::proxy::{Proxy, Way};
@@ -101,4 +101,42 @@ async fn of_nodes_that_take_over_at_once_one_stays() {
         assert_eq!(texts(&taken), [text]);
         ack(&consumers[0], &taken).await;
     }
+}
+
+/// The older one leaves a little before, while, or after the newer one comes.
+async fn who_takes_over_while_the_other_leaves_gets_all_in_order(kind: QueueType) {
+    const MESSAGES: usize = 100;
+    const PREFETCH: u32 = 50;
+    let server = Server::start().await;
+    let config = server.config(&server.amqp_url()).with_queue_type(kind);
+    let nodes =
+        [RabbitMq::open(config.clone()).await.unwrap(), RabbitMq::open(config).await.unwrap()];
+    nodes[0].declare(&Declaration::durable("d", ["t"])).await.unwrap();
+    let sent: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    publish(&nodes[0], &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let options = SubscribeOptions::new().with_takeover(true).with_prefetch(PREFETCH, usize::MAX);
+    let take_over =
+        async |node: usize| nodes[node % 2].subscribe(Source::durable("d"), options).await.unwrap();
+    let mut subscription = take_over(0).await;
+    for round in 1..=20 {
+        let taken = take(&mut subscription, PREFETCH as usize).await;
+        assert_eq!(texts(&taken), sent[..PREFETCH as usize], "round {round}");
+        drop(subscription);
+        for _ in 0..(round * 7) % 40 {
+            tokio::task::yield_now().await;
+        }
+        subscription = take_over(round).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs rabbitmq-server"]
+async fn who_takes_a_quorum_queue_over_while_the_other_leaves_gets_all_in_order() {
+    who_takes_over_while_the_other_leaves_gets_all_in_order(QueueType::Quorum).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs rabbitmq-server"]
+async fn who_takes_a_classic_queue_over_while_the_other_leaves_gets_all_in_order() {
+    who_takes_over_while_the_other_leaves_gets_all_in_order(QueueType::Classic).await;
 }

@@ -1,6 +1,5 @@
 //! What the tests are made of.
 
-use std::future::Future;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -8,14 +7,10 @@ use std::time::Duration;
 
 use lapin::{Channel, Connection, ConnectionProperties};
 use mq_bridge::testkit::servers;
-use mq_bridge::{
-    Broker, BrokerError, Confirm, Delivery, Message, Publish, RabbitMq, RabbitMqConfig,
-    RemoteOptions, Source, SubscribeOptions, Subscription,
-};
+use mq_bridge::{Broker, RabbitMq, RabbitMqConfig, Source, SubscribeOptions, Subscription};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use crate::remote_backend::steps::*;
 
 /// A server that the tests share, each under names of its own.
 #[derive(Clone)]
@@ -47,12 +42,11 @@ impl Server {
 
     /// Nothing here is killed, so a queue need not wait until that would do no harm.
     pub(crate) fn config(&self, url: &str) -> RabbitMqConfig {
-        let (min, max) = (Duration::from_millis(10), Duration::from_millis(200));
         RabbitMqConfig::new(url)
             .with_prefix(&*self.prefix)
             .with_topic_exchange(format!("{}topics", self.prefix))
             .with_new_quorum_delay(Duration::ZERO)
-            .with_remote(RemoteOptions::new().with_backoff(min, max).with_patience(PATIENCE))
+            .with_remote(patient())
     }
 
     pub(crate) async fn open(&self) -> RabbitMq {
@@ -86,53 +80,6 @@ impl Deref for Client {
     }
 }
 
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
-
-pub(crate) async fn confirmed(confirm: Confirm) -> Result<(), BrokerError> {
-    timeout(PATIENCE, confirm).await.expect("a confirmation neither came nor failed")
-}
-
-pub(crate) async fn send(broker: &RabbitMq, queue: &str, texts: &[&str]) {
-    for text in texts {
-        let publish = Publish::to_queue(queue, Message::new((*text).to_owned()));
-        confirmed(broker.publish(publish)).await.unwrap();
-    }
-}
-
 pub(crate) async fn consume(broker: &RabbitMq, source: Source) -> Subscription {
     broker.subscribe(source, SubscribeOptions::new()).await.unwrap()
-}
-
-pub(crate) async fn take(subscription: &mut Subscription, count: usize) -> Vec<Delivery> {
-    let mut all = Vec::new();
-    while all.len() < count {
-        match timeout(PATIENCE, subscription.recv()).await {
-            Ok(Some(batch)) => all.extend(batch),
-            Ok(None) => panic!("it ended: {:?}", subscription.end_reason()),
-            Err(_) => panic!("of {count} only {:?} came", texts(&all)),
-        }
-    }
-    assert_eq!(all.len(), count, "{:?}", texts(&all));
-    all
-}
-
-pub(crate) async fn ended(subscription: &mut Subscription) {
-    let ending = async { while subscription.recv().await.is_some() {} };
-    timeout(PATIENCE, ending).await.expect("it does not end");
-}
-
-pub(crate) async fn ack(subscription: &Subscription, deliveries: &[Delivery]) {
-    let tags: Vec<u64> = deliveries.iter().map(|one| one.tag).collect();
-    confirmed(subscription.acker().ack(&tags)).await.unwrap();
-}
-
-pub(crate) fn texts(deliveries: &[Delivery]) -> Vec<String> {
-    let text = |one: &Delivery| String::from_utf8_lossy(&one.message.body).into_owned();
-    deliveries.iter().map(text).collect()
 }

@@ -3,9 +3,11 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "../remote_backend/mod.rs"]
+mod remote_backend;
+
 mod bodies;
 mod nodes;
 mod programs;
-mod proxy;
 mod server;
 mod steps;

@@ -10,8 +10,8 @@ use mq_bridge::{
 use redis::cmd;
 
 use crate::steps::{
-    ack, client, config, confirmed, consume, depth, ended, open, run, send, send_topic, start,
-    take, texts, until,
+    ack, client, config, confirmed, consume, depth, ended, open, patient, run, send, send_topic,
+    start, take, texts, until,
 };
 
 fn large(queue: &str) -> Publish {
@@ -50,7 +50,9 @@ async fn a_full_server_refuses_for_now_and_can_be_emptied() {
 async fn a_demoted_server_is_down_until_there_is_a_primary() {
     let (server, primary) = (start().await, start().await);
     let mut bare = client(&server.url()).await;
-    let broker = open(&server.url()).await;
+    // Once the broker counts as down, a publish waits no longer than the test does.
+    let remote = patient().with_patience(Duration::from_secs(1));
+    let broker = Redis::open(config(&server.url()).with_options(remote)).await.unwrap();
     broker.declare(&Declaration::queue("q")).await.unwrap();
     let host = primary.url().replace("redis://", "").replace(':', " ");
     run::<()>(&mut bare, &format!("REPLICAOF {host}")).await;

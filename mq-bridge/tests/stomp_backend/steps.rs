@@ -1,25 +1,22 @@
 //! What the tests are made of.
 
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use mq_bridge::testkit::servers::ActiveMq;
 use mq_bridge::{
-    Broker, Confirm, Delivery, Message, Publish, RemoteOptions, Source, StompRelay,
-    StompRelayConfig, SubscribeOptions, Subscription,
+    Broker, Confirm, Delivery, Message, Publish, Source, StompRelay, StompRelayConfig,
+    SubscribeOptions, Subscription,
 };
 use stomp_codec::{Command, Decoder, Frame, Item, Limits, Mode, Version, encode};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use crate::remote_backend::steps::*;
 
 pub(crate) fn config(server: &ActiveMq) -> StompRelayConfig {
-    let (min, max) = (Duration::from_millis(10), Duration::from_millis(200));
     StompRelayConfig::new(format!("stomp://{}", server.stomp_addr()))
-        .with_options(RemoteOptions::new().with_backoff(min, max).with_patience(PATIENCE))
+        .with_options(patient())
         .with_response_timeout(PATIENCE)
 }
 
@@ -63,18 +60,6 @@ pub(crate) async fn take(subscription: &mut Subscription, count: usize) -> Vec<D
 
 pub(crate) fn texts(deliveries: &[Delivery]) -> Vec<&str> {
     deliveries.iter().map(|one| std::str::from_utf8(&one.message.body).unwrap()).collect()
-}
-
-pub(crate) fn tags(deliveries: &[Delivery]) -> Vec<u64> {
-    deliveries.iter().map(|one| one.tag).collect()
-}
-
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "it never came true that {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Another program: a STOMP client that knows nothing of this crate.

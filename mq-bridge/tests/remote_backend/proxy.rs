@@ -16,14 +16,16 @@ pub(crate) enum Way {
 }
 
 pub(crate) struct Proxy {
+    scheme: String,
     address: SocketAddr,
     way: watch::Sender<Way>,
 }
 
 impl Proxy {
-    /// `url` is `nats://HOST:PORT`.
+    /// `url` is `SCHEME://HOST:PORT`.
     pub(crate) async fn to(url: &str) -> Self {
-        let server = url.strip_prefix("nats://").unwrap().to_owned();
+        let (scheme, server) = url.split_once("://").unwrap();
+        let server = server.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (way, watching) = watch::channel(Way::Open);
@@ -34,11 +36,11 @@ impl Proxy {
                 }
             }
         });
-        Self { address, way }
+        Self { scheme: scheme.to_owned(), address, way }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     pub(crate) fn set(&self, way: Way) {
