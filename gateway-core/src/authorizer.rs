@@ -1,3 +1,5 @@
+mod rules;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +10,8 @@ use crate::directory::{Contact, Directory};
 use crate::error::RefusedError;
 use crate::names::{ConversationId, UserName};
 use crate::store::MessageStore;
+
+pub use rules::{InvalidRule, Rule, Rules};
 
 /// What somebody wants to do with a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +67,7 @@ pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
 /// - presence is for the user, and for those who share a conversation with the user and are not blocked;
 /// - the user's own user destinations may be subscribed;
 /// - `/queue`, `/topic` and sending to another's user destination are refused, unless
-///   [`open`](Self::open) was called.
+///   [`open`](Self::open) was called; [`Rules`] open some of them.
 #[derive(Clone, Debug)]
 pub struct MembersOnly {
     directory: Arc<dyn Directory>,

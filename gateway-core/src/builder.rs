@@ -7,7 +7,7 @@ use stomp_ws::TransportConfig;
 
 use crate::attachments::AttachmentLimits;
 use crate::auth::{Authenticator, AuthenticatorChain};
-use crate::authorizer::{Authorizer, MembersOnly};
+use crate::authorizer::{Authorizer, MembersOnly, Rule, Rules};
 use crate::blob::BlobStore;
 use crate::clock::Clock;
 use crate::directory::{Directory, MemoryDirectory, RememberingDirectory};
@@ -84,6 +84,7 @@ pub struct GatewayBuilder {
     authorizer: Option<Arc<dyn Authorizer>>,
     presence: Option<Arc<dyn PresenceStore>>,
     open: bool,
+    rules: Vec<Rule>,
     clock: Clock,
     settings: Settings,
 }
@@ -180,6 +181,12 @@ impl GatewayBuilder {
         self
     }
 
+    /// Allows what one of these rules allows, before the authorizer is asked. Default: none.
+    pub fn rules(mut self, rules: Vec<Rule>) -> Self {
+        self.rules = rules;
+        self
+    }
+
     /// Sets bounds and heart-beats of STOMP sessions.
     pub fn session(mut self, config: server::Config) -> Self {
         self.settings.session = Arc::new(config);
@@ -250,10 +257,13 @@ impl GatewayBuilder {
         let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
         let authenticator =
             self.authenticator.unwrap_or_else(|| Arc::new(AuthenticatorChain::new()));
-        let authorizer = self.authorizer.unwrap_or_else(|| {
+        let mut authorizer = self.authorizer.unwrap_or_else(|| {
             let closed = MembersOnly::new(Arc::clone(&directory), Arc::clone(&store));
             Arc::new(closed.open(self.open))
         });
+        if !self.rules.is_empty() {
+            authorizer = Arc::new(Rules::new(self.rules, authorizer));
+        }
         let gateway = Gateway::new(
             self.settings,
             self.clock,

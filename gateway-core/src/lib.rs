@@ -56,7 +56,7 @@ pub use auth::{
     InvalidKeySet, IssuedToken, IssuerAuthenticator, IssuerKeys, JwtAuthenticator, JwtOptions,
     KeySet, ShortTokenKey, TokenKey,
 };
-pub use authorizer::{Action, Authorizer, MembersOnly};
+pub use authorizer::{Action, Authorizer, InvalidRule, MembersOnly, Rule, Rules};
 pub use blob::{
     Blob, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter, FolderBlobs, InvalidBlobId,
     MemoryBlobs,

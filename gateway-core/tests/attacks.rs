@@ -258,3 +258,43 @@ async fn p8_rest_gives_nothing_that_is_anothers() {
         assert_eq!(call("GET", path, "", &[]).await.0, StatusCode::UNAUTHORIZED, "{path}");
     }
 }
+
+/// V-19, V-28: rules open what they say, and no spelling on the wire more.
+#[tokio::test]
+async fn p8_rules_open_what_they_say_and_nothing_else() {
+    let rules = ["send,subscribe /topic/u.{user}.#", "send /user/{user}/queue/x"];
+    let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+    let gateway = with_mallory(builder().rules(rules)).await;
+    let dotted = connect(&gateway, "alice.b").await;
+    let (mut own, _) = dotted.subscribe("/topic/u.alice%2Eb.#").confirmed().await.unwrap();
+    send(&dotted, "/topic/u.alice%2Eb.x", "mine").await;
+    let got = tokio::time::timeout(Duration::from_secs(30), own.recv()).await.unwrap().unwrap();
+    assert_eq!(body(&got), "mine");
+
+    for (name, destination) in [
+        ("mallory", "/topic/u.#"),
+        ("mallory", "/topic/u.*.#"),
+        ("mallory", "/topic/#"),
+        ("mallory", "/topic/u.alice.x"),
+        ("mallory", "/topic/u.{user}.x"),
+        ("mallory", "/topic/u.mallory:alice.x"),
+        ("mallory", "/topic/u.mallory\\c.x"),
+        ("mallory", "/topic/u.../alice"),
+        ("mallory", "/queue/u.mallory.x"),
+        // Under a rule without `%2E` these would read what is alice.b's, and the other way.
+        ("alice", "/topic/u.alice%2Eb.#"),
+        ("alice.b", "/topic/u.alice.b.#"),
+    ] {
+        let client = connect(&gateway, name).await;
+        let outcome = client.subscribe(destination).confirmed().await.map(drop);
+        let text = refused(destination, &client, outcome).await;
+        assert!(!text.contains("secret"), "{destination}: {text}");
+        let client = connect(&gateway, name).await;
+        let outcome = client.send(destination, "x".to_owned()).confirmed().await.map(drop);
+        refused(destination, &client, outcome).await;
+    }
+    let client = connect(&gateway, "mallory").await;
+    send(&client, "/user/queue/x", "to myself").await;
+    let outcome = client.send("/user/alice/queue/x", "x".to_owned()).confirmed().await.map(drop);
+    refused("/user/alice/queue/x", &client, outcome).await;
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Command, FromArgMatches as _};
+use gateway_core::Rule;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::BrokerKind;
@@ -174,6 +175,18 @@ pub(crate) struct Options {
         value_parser = BoolishValueParser::new()
     )]
     pub(crate) open: bool,
+
+    /// What users may do with queues, topics and user destinations, such as
+    /// `subscribe /topic/news.#`, `newsroom: send /topic/news.#`, `send,subscribe /queue/{user}.*`
+    #[arg(
+        help_heading = "Permissions and limits",
+        long,
+        env = "IM_ALLOW",
+        value_name = "RULE",
+        value_delimiter = ';'
+    )]
+    #[serde(deserialize_with = "value::list")]
+    pub(crate) allow: Vec<Rule>,
 
     /// REST calls a second that a user or a key may make in the long run, ten times as many at once, and four
     /// times as many from one address; 0 for no limit

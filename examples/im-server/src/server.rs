@@ -206,6 +206,7 @@ async fn assemble(
         .presence(presence)
         .authenticator(Arc::new(authenticator))
         .open(options.open)
+        .rules(options.allow.clone())
         .retention(RetentionRules::new().rule("*", retention(options)))
         .server_name(concat!("im-server/", env!("CARGO_PKG_VERSION")))
         .build()?)

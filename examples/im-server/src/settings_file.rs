@@ -164,6 +164,7 @@ mod tests {
             ("user = [\"hunter2\"]", "im.toml:1: expected NAME:PASSWORD", "`user`"),
             ("broker = \"kafka://u:hunter2@h\"", "im.toml:1: this server is built", "`broker`"),
             ("interceptor-failure = \"?\"", "im.toml:1: unknown variant", "`interceptor-failure`"),
+            ("allow = [\n\"read /queue/x\"]", "im.toml:1: `read /queue/x`: the actions", "`allow`"),
             ("open = true\nopen = true", "im.toml:2: duplicate key", ""),
             ("open true", "im.toml:1: ", ""),
             ("store = \"postgres://u:hunter2@h", "im.toml:1: ", ""),

@@ -76,6 +76,7 @@ fn settings_that_cannot_be_are_refused_with_the_place_and_nothing_is_touched() {
             "interceptor = \"http://x\"\ninterceptor-secret = \"hunter2\"\n",
             "--interceptor-secret: ",
         ),
+        ("allow = [\"read /queue/x\"]\n", "im.toml:1: `read /queue/x`: the actions"),
         ("log = \"a=b=c\"\n", "--log: "),
     ] {
         fs::write(folder.path().join("im.toml"), file).expect("written");
@@ -132,6 +133,35 @@ fn a_server_runs_from_a_file() {
     let server = Server::start(&["--config", path.to_str().expect("UTF-8")]);
     let body = serde_json::json!({"name": "dave", "password": "long enough"});
     assert_eq!(server.api("", "POST", "/users", Some(&body)).0, 403);
+}
+
+/// P8: what a rule allows, and nothing else.
+#[test]
+fn users_may_do_what_the_rules_in_the_file_allow() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("im.toml");
+    let rules = r##"allow = ["subscribe /topic/news.#", "alice: send /topic/news.*"]"##;
+    fs::write(&path, rules).expect("file");
+    let server = Server::start(&["--config", path.to_str().expect("UTF-8")]);
+    let mut bob = Wire::sign_in(&server, "bob", "phone");
+    bob.frame("SUBSCRIBE", &[("id", "1"), ("destination", "/topic/news.#"), ("receipt", "1")], "");
+    bob.receipt("1");
+    let mut alice = Wire::sign_in(&server, "alice", "desk");
+    alice.frame("SEND", &[("destination", "/topic/news.today"), ("receipt", "2")], "rain");
+    alice.receipt("2");
+    assert_eq!(bob.message().text(), "rain");
+
+    for (user, command, destination) in [
+        ("bob", "SEND", "/topic/news.today"),
+        ("alice", "SEND", "/topic/news"),
+        ("alice", "SUBSCRIBE", "/topic/#"),
+        ("alice", "SUBSCRIBE", "/queue/news.today"),
+    ] {
+        let mut wire = Wire::sign_in(&server, user, "other");
+        wire.frame(command, &[("id", "1"), ("destination", destination)], "");
+        let error = wire.error_and_close();
+        assert!(error.header("message").contains("not open"), "{destination}: {error:?}");
+    }
 }
 
 /// An endpoint that refuses whatever holds "spam", and gives the head of the last question.
