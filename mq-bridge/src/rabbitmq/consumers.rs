@@ -203,6 +203,22 @@ impl Consumers {
         Ok((ending.len() as u64, later))
     }
 
+    /// Whether the broker counts a consumer until it has given back all that it held.
+    pub(super) fn are_counted_until_empty(&self) -> bool {
+        self.kind == QueueType::Quorum
+    }
+
+    /// Whether the inbox has a consumer.
+    pub(super) fn has(&self, inbox: u64) -> bool {
+        lock(&self.entries).contains_key(&inbox)
+    }
+
+    /// Whether no consumer of a source that has none any more, as the broker sees it, still has to
+    /// give back here what it held.
+    pub(super) fn hold_nothing(&self, source: &Source) -> bool {
+        self.are_counted_until_empty() || self.entries_of(source).is_empty()
+    }
+
     fn entries_of(&self, source: &Source) -> Vec<Arc<Entry>> {
         let entries = lock(&self.entries);
         entries.values().filter(|entry| entry.inbox.source == *source).cloned().collect()

@@ -112,6 +112,8 @@ pub(super) struct Control {
     admin: Arc<Admin>,
     consumers: Arc<Consumers>,
     taking: Mutex<HashMap<Source, watch::Sender<Answers>>>,
+    /// How many here have a lock, which is the connection's.
+    locks: Mutex<HashMap<ShortString, usize>>,
     lost: Lost,
 }
 
@@ -125,7 +127,8 @@ impl Control {
         lost: Lost,
     ) -> lapin::Result<Self> {
         let channel = connection.create_channel().await?;
-        Ok(Self { channel, names, own, admin, consumers, taking: Mutex::default(), lost })
+        let (taking, locks) = (Mutex::default(), Mutex::default());
+        Ok(Self { channel, names, own, admin, consumers, taking, locks, lost })
     }
 
     async fn say(
@@ -186,7 +189,7 @@ impl Control {
         }
         let name = self.names.lock(source)?;
         let mut wait = EVERY;
-        while !self.admin.lock(&name).await? {
+        while !self.lock(&name).await? {
             sleep(wait).await;
             wait = (wait * 2).min(ASK_EVERY / 4);
         }
@@ -203,8 +206,56 @@ impl Control {
             }
         };
         let taken = taken.await;
-        self.admin.delete(&name).await?;
+        self.unlock(&name).await?;
         taken
+    }
+
+    /// Stops a consumer. Nobody takes over meanwhile: a classic queue has no consumer any more
+    /// before it has got back what that one held, and would hand out what is newer first.
+    pub(super) async fn leave(&self, inbox: &Inbox<Tag>) -> Result<(), BrokerError> {
+        if !inbox.options.takeover || self.consumers.are_counted_until_empty() {
+            return self.consumers.stop(inbox.id).await;
+        }
+        let name = self.names.lock(&inbox.source)?;
+        let mut wait = EVERY;
+        // Whoever takes over here waits for it, and who does so elsewhere asks to let go.
+        while self.consumers.has(inbox.id) && !lock(&self.taking).contains_key(&inbox.source) {
+            if self.lock(&name).await? {
+                let stopped = self.consumers.stop(inbox.id).await;
+                self.unlock(&name).await?;
+                return stopped;
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(ASK_EVERY / 4);
+        }
+        self.consumers.stop(inbox.id).await
+    }
+
+    /// Keeps other nodes from taking over; `false` if one of them has the lock.
+    async fn lock(&self, name: &ShortString) -> Result<bool, BrokerError> {
+        *lock(&self.locks).entry(name.clone()).or_default() += 1;
+        let locked = self.admin.lock(name).await;
+        if !matches!(locked, Ok(true)) {
+            self.forget_lock(name);
+        }
+        locked
+    }
+
+    async fn unlock(&self, name: &ShortString) -> Result<(), BrokerError> {
+        if self.forget_lock(name) { self.admin.delete(name).await } else { Ok(()) }
+    }
+
+    /// Whether nobody else here has it.
+    fn forget_lock(&self, name: &ShortString) -> bool {
+        let mut locks = lock(&self.locks);
+        if let Some(count) = locks.get_mut(name) {
+            *count -= 1;
+            if *count > 0 {
+                return false;
+            }
+            locks.remove(name);
+        }
+        true
     }
 
     /// Gives the turn of the consumer to come; none if another one has come after it.
@@ -225,7 +276,7 @@ impl Control {
             let found = self.admin.find(queue).await?;
             let found = found.ok_or_else(|| BrokerError::not_declared(source))?;
             consumers = consumers.max(found.consumers);
-            if found.consumers == 0 && found.certain {
+            if found.consumers == 0 && found.certain && self.consumers.hold_nothing(source) {
                 break;
             }
             match answers.borrow().later {

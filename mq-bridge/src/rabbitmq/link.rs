@@ -236,7 +236,7 @@ impl Link for RabbitMqLink {
     }
 
     async fn stop(&self, inbox: &Arc<Inbox<Tag>>) -> Result<(), BrokerError> {
-        self.consumers.stop(inbox.id).await
+        self.control.leave(inbox).await
     }
 
     async fn settle(&self, batch: Vec<Settlement<Tag>>) -> Result<(), BrokerError> {
