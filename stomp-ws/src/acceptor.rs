@@ -2,9 +2,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 
-use crate::{Transport, TransportConfig};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
+use crate::{Transport, TransportConfig, TransportError};
 
 /// Accepts STOMP over TCP
 ///
@@ -26,6 +28,8 @@ use crate::{Transport, TransportConfig};
 pub struct TcpAcceptor {
     listener: TcpListener,
     config: TransportConfig,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
 }
 
 /// Pause after a failed accept. The usual cause is that the process may open no more files: trying again at once
@@ -45,7 +49,20 @@ impl TcpAcceptor {
     /// Accepts from a listener that was bound elsewhere.
     #[must_use]
     pub const fn new(listener: TcpListener, config: TransportConfig) -> Self {
-        Self { listener, config }
+        Self {
+            listener,
+            config,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Speaks TLS on each connection. Its handshake is bounded by the session's connect deadline.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// The address that it listens on: with port 0, the port that the system chose.
@@ -69,7 +86,7 @@ impl TcpAcceptor {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    if let Ok(transport) = Transport::tcp(stream, self.config) {
+                    if let Ok(transport) = self.transport(stream) {
                         return (transport, peer);
                     }
                 }
@@ -79,5 +96,14 @@ impl TcpAcceptor {
                 }
             }
         }
+    }
+
+    fn transport(&self, stream: TcpStream) -> Result<Transport, TransportError> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            stream.set_nodelay(true)?;
+            return Ok(Transport::stream(tls.accept(stream), self.config));
+        }
+        Transport::tcp(stream, self.config)
     }
 }

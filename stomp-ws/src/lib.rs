@@ -19,6 +19,7 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `axum` | no | the extractor `StompUpgrade` |
+//! | `tls` | no | TLS of the server's side, with certificates that are exchanged while it runs |
 
 mod acceptor;
 #[cfg(feature = "axum")]
@@ -32,6 +33,8 @@ mod handshake;
 mod origin;
 mod server;
 mod subprotocol;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transport;
 
 pub use acceptor::TcpAcceptor;

@@ -13,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use stomp_ws::tls::ServerTls;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -29,7 +31,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Serves until told to end; then takes no new connection and lets requests under way finish.
-pub(crate) async fn serve(listener: TcpListener, router: Router, ended: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    router: Router,
+    ended: CancellationToken,
+) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -38,7 +45,17 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, ended: Cancella
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(connection(stream, peer, router.clone(), ended.clone()));
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY could not be set");
+                }
+                let (router, ended) = (router.clone(), ended.clone());
+                match &tls {
+                    // The handshake is part of the time that the head of the first request may take.
+                    Some(tls) => {
+                        connections.spawn(connection(tls.accept(stream), peer, router, ended))
+                    }
+                    None => connections.spawn(connection(stream, peer, router, ended)),
+                };
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -51,10 +68,12 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, ended: Cancella
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, ended: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: SocketAddr,
+    router: Router,
+    ended: CancellationToken,
+) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));

@@ -38,6 +38,15 @@ pub(crate) struct Options {
     )]
     pub(crate) stomp: SocketAddr,
 
+    /// File with the TLS certificate of both addresses and those that vouch for it, in PEM; read again
+    /// when it changes, and at SIGHUP
+    #[arg(help_heading = "Addresses", long, env = "IM_TLS_CERTIFICATE", value_name = "FILE")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+
+    /// File with the private key of the TLS certificate, in PEM
+    #[arg(help_heading = "Addresses", long, env = "IM_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+
     /// Other origins whose pages may open the WebSocket, such as `https://chat.example`
     #[arg(
         help_heading = "Addresses",

@@ -6,6 +6,7 @@ use gateway_core::{
     FailMode, HttpClient, HttpInterceptor, InvalidSecret, InvalidUrl, NameError, OutgoingUrl,
     PasswordError, Reach, Secret, UserName,
 };
+use stomp_ws::tls::{ServerTls, TlsError, TlsFiles};
 use stomp_ws::{InvalidOrigin, OriginPolicy};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
@@ -22,6 +23,7 @@ pub(crate) struct Plan {
     pub(crate) users: Vec<(UserName, Secret)>,
     pub(crate) admins: Vec<UserName>,
     pub(crate) interceptor: Option<HttpInterceptor>,
+    pub(crate) tls: Option<ServerTls>,
 }
 
 /// A setting that cannot be.
@@ -41,6 +43,10 @@ pub(crate) enum InvalidSetting {
     Interceptor(#[from] InvalidUrl),
     #[error("--interceptor-secret: {0}")]
     InterceptorSecret(#[from] InvalidSecret),
+    #[error("--tls-certificate and --tls-key: {0}")]
+    Tls(#[from] TlsError),
+    #[error("--tls-certificate and --tls-key belong together: one of them is missing")]
+    HalfTls,
     #[error("cannot set up TLS: {0}")]
     Client(io::Error),
 }
@@ -59,7 +65,14 @@ impl Plan {
         let admins = options.admins.iter().map(|name| UserName::new(name));
         let admins = admins.collect::<Result<_, _>>().map_err(InvalidSetting::AdminName)?;
         let interceptor = interceptor(&options)?;
-        Ok(Self { options, origins, users, admins, interceptor })
+        let tls = match (&options.tls_certificate, &options.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Some(ServerTls::load(TlsFiles::new(certificate, key))?)
+            }
+            (None, None) => None,
+            _ => return Err(InvalidSetting::HalfTls),
+        };
+        Ok(Self { options, origins, users, admins, interceptor, tls })
     }
 }
 

@@ -19,6 +19,7 @@ use gateway_core::{
 };
 use mq_bridge::BrokerError;
 use stomp_ws::TcpAcceptor;
+use stomp_ws::tls::ServerTls;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,9 @@ use crate::{http, page};
 
 /// How long open connections may take to end, once the server was asked to.
 const DRAIN: Duration = Duration::from_secs(15);
+
+/// How often the files of the TLS certificate are looked at.
+const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
 
 /// Why the server did not start. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +67,7 @@ pub(crate) enum StartError {
 
 /// Runs the server until it is asked to end.
 pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
-    let Plan { options, origins, users, admins, interceptor } = plan;
+    let Plan { options, origins, users, admins, interceptor, tls } = plan;
     let data = DataDir::open(&options.data)?;
     let http_listener = listen("--http", options.http).await?;
     let stomp_listener = listen("--stomp", options.stomp).await?;
@@ -96,13 +100,18 @@ pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
         .fallback_service(page::files());
 
     let ended = end_signal().map_err(StartError::Signals)?;
-    announce(&http_listener, &stomp_listener, data.path());
-    let acceptor = TcpAcceptor::new(stomp_listener, gateway.settings().transport);
+    announce(&http_listener, &stomp_listener, tls.is_some(), data.path());
+    let mut acceptor = TcpAcceptor::new(stomp_listener, gateway.settings().transport);
+    if let Some(tls) = &tls {
+        acceptor = acceptor.with_tls(tls.clone());
+        let hang_ups = HangUps::new().map_err(StartError::Signals)?;
+        tokio::spawn(keep_certificate(tls.clone(), hang_ups));
+    }
     let stomp = tokio::spawn({
         let gateway = gateway.clone();
         async move { gateway.serve_tcp(acceptor).await }
     });
-    let http = tokio::spawn(http::serve(http_listener, router, ended.clone()));
+    let http = tokio::spawn(http::serve(http_listener, tls, router, ended.clone()));
 
     ended.cancelled().await;
     tracing::info!("ending");
@@ -249,18 +258,61 @@ async fn make_user(
 }
 
 /// Tells, on standard output, where everything is. Scripts wait for this.
-fn announce(http: &TcpListener, stomp: &TcpListener, data: &Path) {
+fn announce(http: &TcpListener, stomp: &TcpListener, tls: bool, data: &Path) {
     let shown = |listener: &TcpListener| {
         listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
     };
     let (http, stomp, data) = (shown(http), shown(stomp), data.display());
+    let (s, with_tls) = if tls { ("s", " with TLS") } else { ("", "") };
     let text = format!(
-        "im-server ready\n  web chat   http://{http}/\n  websocket  ws://{http}/ws\n  \
-         stomp      {stomp}\n  data       {data}\n"
+        "im-server ready\n  web chat   http{s}://{http}/\n  websocket  ws{s}://{http}/ws\n  \
+         stomp      {stomp}{with_tls}\n  data       {data}\n"
     );
     let mut output = io::stdout().lock();
     if let Err(error) = output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         tracing::debug!(%error, "nobody reads the standard output");
+    }
+}
+
+/// Reads the certificate again when its files change, and at SIGHUP.
+async fn keep_certificate(tls: ServerTls, mut hang_ups: HangUps) {
+    loop {
+        tokio::select! {
+            () = tls.watch(CERTIFICATE_PERIOD) => {}
+            () = hang_ups.next() => tls.reload_logged(),
+        }
+    }
+}
+
+#[cfg(unix)]
+struct HangUps(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl HangUps {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct HangUps;
+
+#[cfg(not(unix))]
+impl HangUps {
+    #[allow(clippy::unnecessary_wraps, reason = "as on other systems")]
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        std::future::pending().await
     }
 }
 

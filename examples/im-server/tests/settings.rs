@@ -77,6 +77,11 @@ fn settings_that_cannot_be_are_refused_with_the_place_and_nothing_is_touched() {
             "--interceptor-secret: ",
         ),
         ("allow = [\"read /queue/x\"]\n", "im.toml:1: `read /queue/x`: the actions"),
+        ("tls-key = \"key.pem\"\n", "--tls-certificate and --tls-key belong together"),
+        (
+            "tls-certificate = \"none.pem\"\ntls-key = \"im.toml\"\n",
+            "--tls-certificate and --tls-key: cannot read none.pem",
+        ),
         ("log = \"a=b=c\"\n", "--log: "),
     ] {
         fs::write(folder.path().join("im.toml"), file).expect("written");

@@ -11,6 +11,8 @@ mod client;
 mod slow;
 mod stream;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "axum")]
 mod upgrade;
 mod websocket;
