@@ -1,3 +1,4 @@
+mod guests;
 mod rules;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use crate::error::RefusedError;
 use crate::names::{ConversationId, UserName};
 use crate::store::MessageStore;
 
+pub use guests::Closed;
 pub use rules::{InvalidRule, Rule, Rules};
 
 /// What somebody wants to do with a destination.

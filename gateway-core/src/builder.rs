@@ -7,7 +7,7 @@ use stomp_ws::TransportConfig;
 
 use crate::attachments::AttachmentLimits;
 use crate::auth::{Authenticator, AuthenticatorChain};
-use crate::authorizer::{Authorizer, MembersOnly, Rule, Rules};
+use crate::authorizer::{Authorizer, Closed, MembersOnly, Rule, Rules};
 use crate::blob::BlobStore;
 use crate::clock::Clock;
 use crate::directory::{Directory, MemoryDirectory, RememberingDirectory};
@@ -54,6 +54,7 @@ pub struct Settings {
 /// | registry | [`MemoryRegistry`]: nothing survives the process |
 /// | authenticator | an empty chain: nobody is let in |
 /// | authorizer | [`MembersOnly`], closed |
+/// | authorizer of guests | [`Closed`] |
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -82,6 +83,7 @@ pub struct GatewayBuilder {
     interceptors: Vec<Arc<dyn Interceptor>>,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    guests: Option<Arc<dyn Authorizer>>,
     presence: Option<Arc<dyn PresenceStore>>,
     open: bool,
     rules: Vec<Rule>,
@@ -164,6 +166,13 @@ impl GatewayBuilder {
     /// Sets who may do what.
     pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
         self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// Sets what guests may do, where an [`AnonymousAuthenticator`](crate::AnonymousAuthenticator) lets them in. They have
+    /// no inbox whatever it says. Default: [`Closed`].
+    pub fn guests(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.guests = Some(authorizer);
         self
     }
 
@@ -275,6 +284,7 @@ impl GatewayBuilder {
             self.blobs,
             authenticator,
             authorizer,
+            self.guests.unwrap_or_else(|| Arc::new(Closed::new())),
             self.presence.unwrap_or_else(|| Arc::new(MemoryPresence::default())),
         );
         gateway.keep_retention();

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::address;
-use crate::auth::{AuthError, Authenticator, Credentials, PasswordHash, Principal};
+use crate::auth::{AuthError, Authenticator, Credentials, PasswordHash, Principal, is_guest};
 use crate::authorizer::{Action, Authorizer};
 use crate::blob::BlobStore;
 use crate::builder::{GatewayBuilder, Settings};
@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
+    /// Decides about guests.
+    guests: Arc<dyn Authorizer>,
     pub(crate) hub: Hub,
     pub(crate) drops: Drops,
     pipeline: Mutex<Option<Pipeline>>,
@@ -111,6 +113,7 @@ impl Gateway {
         blobs: Option<Arc<dyn BlobStore>>,
         authenticator: Arc<dyn Authenticator>,
         authorizer: Arc<dyn Authorizer>,
+        guests: Arc<dyn Authorizer>,
         presence: Arc<dyn PresenceStore>,
     ) -> Self {
         let (pipeline, task) = Pipeline::start(
@@ -137,6 +140,7 @@ impl Gateway {
                 blobs,
                 authenticator,
                 authorizer,
+                guests,
                 pipeline: Mutex::new(Some(pipeline)),
                 pipeline_task: Mutex::new(Some(task)),
                 sessions: SessionTable::default(),
@@ -161,12 +165,16 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Directory`] where the name is taken.
+    /// [`GatewayError::Directory`] where the name is taken, [`GatewayError::Invalid`] where it is that of a guest.
     pub async fn create_user(
         &self,
         user: &UserName,
         password: Option<&PasswordHash>,
     ) -> Result<(), GatewayError> {
+        if is_guest(user) {
+            let problem = "names of this form are made up for guests";
+            return Err(GatewayError::Invalid { name: "name", problem });
+        }
         self.inner.directory.create_user(user, password).await?;
         self.inner.ensure_inbox(user, &DeviceName::default_of(user)).await
     }
@@ -306,7 +314,7 @@ impl Gateway {
         transport: Transport,
         address: Option<IpAddr>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        session::run(self.clone(), transport, address)
+        session::run(self.clone(), transport, address, None)
     }
 
     /// Serves STOMP over TCP until the gateway stops.
@@ -326,10 +334,21 @@ impl Gateway {
 
     /// Serves a connection in a task of its own, which [`shutdown`](Self::shutdown) waits for.
     pub fn spawn(&self, transport: Transport, address: Option<IpAddr>) {
+        self.spawn_presenting(transport, address, None);
+    }
+
+    /// The same, for a connection that came with credentials: those of its WebSocket upgrade. They count for a CONNECT
+    /// without a passcode.
+    pub fn spawn_presenting(
+        &self,
+        transport: Transport,
+        address: Option<IpAddr>,
+        presented: Option<Credentials>,
+    ) {
         if self.inner.stop.is_cancelled() {
             return;
         }
-        self.inner.tasks.spawn(self.serve(transport, address));
+        self.inner.tasks.spawn(session::run(self.clone(), transport, address, presented));
     }
 
     /// Ends every session of a user, with an ERROR that says `reason`. Gives how many there were.
@@ -366,7 +385,13 @@ impl Inner {
         action: Action,
         destination: &Destination,
     ) -> Result<(), GatewayError> {
-        Ok(self.authorizer.authorize(user, action, destination).await?)
+        if !is_guest(user) {
+            return Ok(self.authorizer.authorize(user, action, destination).await?);
+        }
+        if *destination == Destination::Inbox {
+            return Err(RefusedError::Denied("guests have no inbox").into());
+        }
+        Ok(self.guests.authorize(user, action, destination).await?)
     }
 
     /// The last `seq` that `user`, who may read the conversation, does not see.

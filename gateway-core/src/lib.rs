@@ -45,9 +45,9 @@ mod webhooks;
 
 pub use attachments::{AttachmentError, AttachmentLimits, Upload};
 pub use auth::{
-    AttemptLimiter, AuthError, Authenticator, AuthenticatorChain, Credentials, KnownUsers,
-    MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,
-    Principal, Secret,
+    AnonymousAuthenticator, AttemptLimiter, AuthError, Authenticator, AuthenticatorChain,
+    Credentials, KnownUsers, MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError,
+    PasswordHash, PasswordHasher, Principal, Secret,
 };
 #[cfg(feature = "webhooks")]
 pub use auth::{HttpAuthenticator, RemoteKeys};
@@ -56,7 +56,7 @@ pub use auth::{
     InvalidKeySet, IssuedToken, IssuerAuthenticator, IssuerKeys, JwtAuthenticator, JwtOptions,
     KeySet, ShortTokenKey, TokenKey,
 };
-pub use authorizer::{Action, Authorizer, InvalidRule, MembersOnly, Rule, Rules};
+pub use authorizer::{Action, Authorizer, Closed, InvalidRule, MembersOnly, Rule, Rules};
 pub use blob::{
     Blob, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter, FolderBlobs, InvalidBlobId,
     MemoryBlobs,
@@ -88,7 +88,9 @@ pub use presence::{MemoryPresence, Presence, PresenceStore};
 pub use rate::RateLimit;
 pub use registry::{MemoryRegistry, Record, RecordKind, Registry};
 #[cfg(feature = "rest")]
-pub use rest::{RestApi, operations, websocket};
+pub use rest::{
+    InvalidCookie, RestApi, SessionCookie, operations, websocket, websocket_with_cookie,
+};
 pub use search::Found;
 pub use send::{SendKind, SendRequest, Sent};
 pub use store::{

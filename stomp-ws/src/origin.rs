@@ -35,6 +35,12 @@ impl OriginPolicy {
         Self { any: true, same_origin: false, required: false, allowed: Vec::new() }
     }
 
+    /// Whether it lets in every page on the web.
+    #[must_use]
+    pub const fn allows_any(&self) -> bool {
+        self.any
+    }
+
     /// Also lets in pages of this origin, such as `https://chat.example` or `http://localhost:3000`.
     ///
     /// # Errors

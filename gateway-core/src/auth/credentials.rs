@@ -57,6 +57,12 @@ impl Credentials {
         }
     }
 
+    /// A token, of which nobody says whose it is
+    #[must_use]
+    pub fn bearer(token: &str) -> Self {
+        Self { login: None, secret: Secret::new(token), bearer: true, address: None }
+    }
+
     /// The value of an HTTP `Authorization` header: `Basic` (RFC 7617, UTF-8) or `Bearer` (RFC 6750)
     ///
     /// # Errors
@@ -69,12 +75,7 @@ impl Credentials {
             if rest.is_empty() {
                 return Err(AuthError::Failed);
             }
-            return Ok(Self {
-                login: None,
-                secret: Secret::new(rest),
-                bearer: true,
-                address: None,
-            });
+            return Ok(Self::bearer(rest));
         }
         if !scheme.eq_ignore_ascii_case("basic") {
             return Err(AuthError::Failed);

@@ -1,5 +1,6 @@
 //! Who is there: credentials in, a principal out.
 
+mod anonymous;
 mod chain;
 mod credentials;
 mod error;
@@ -25,6 +26,8 @@ use async_trait::async_trait;
 
 use crate::names::UserName;
 
+pub use anonymous::AnonymousAuthenticator;
+pub(crate) use anonymous::is_guest;
 pub use chain::AuthenticatorChain;
 pub use credentials::{Credentials, Secret};
 pub use error::AuthError;

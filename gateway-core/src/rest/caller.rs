@@ -28,16 +28,10 @@ impl FromRequestParts<Arc<RestApi>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, rest: &Arc<RestApi>) -> Result<Self, Problem> {
-        let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
-            Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "sign in: Authorization with Bearer and a token of POST /api/v1/tokens or a key, or with Basic",
-            )
-        })?;
-        let value = value.to_str().map_err(|_| AuthError::Failed)?;
-        let credentials = from_peer(Credentials::authorization(value)?, &parts.extensions);
+        let (credentials, by_cookie) = shown(parts, rest)?;
+        let credentials = from_peer(credentials, &parts.extensions);
         let scope = rest.scopes.of(&parts.method, &parts.extensions);
-        if credentials.bearer && ApiKeys::is_key(credentials.secret.expose()) {
+        if credentials.bearer && !by_cookie && ApiKeys::is_key(credentials.secret.expose()) {
             return service(rest, parts, credentials.secret.expose(), scope).await;
         }
         let user = rest.gateway.authenticate(&credentials).await?.user;
@@ -50,6 +44,24 @@ impl FromRequestParts<Arc<RestApi>> for Caller {
         }
         Ok(Self(user))
     }
+}
+
+/// The credentials of a call, and whether a browser sent them of its own accord.
+fn shown(parts: &Parts, rest: &RestApi) -> Result<(Credentials, bool), Problem> {
+    if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+        let value = value.to_str().map_err(|_| AuthError::Failed)?;
+        return Ok((Credentials::authorization(value)?, false));
+    }
+    let cookie = rest.cookie.as_ref();
+    let found = cookie.and_then(|cookie| Some((cookie, cookie.read(&parts.headers)?)));
+    let (cookie, credentials) = found.ok_or_else(|| {
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "sign in: Authorization with Bearer and a token of POST /api/v1/tokens or a key, or with Basic",
+        )
+    })?;
+    cookie.check(&parts.method, &parts.headers)?;
+    Ok((credentials, true))
 }
 
 /// A call with a key.

@@ -4,6 +4,7 @@
 mod attachments;
 mod caller;
 mod conversations;
+mod cookie;
 mod export;
 mod groups;
 mod input;
@@ -40,8 +41,9 @@ use caller::Scopes;
 use limits::Limits;
 use problem::Problem;
 
+pub use cookie::{InvalidCookie, SessionCookie};
 pub use operations::operations;
-pub use websocket::websocket;
+pub use websocket::{websocket, websocket_with_cookie};
 
 /// The longest JSON of a message, in octets: the largest STOMP body, with room for escapes.
 const MAX_MESSAGE_JSON: usize = 8 * 1024 * 1024;
@@ -84,6 +86,7 @@ pub struct RestApi {
     sign_up: Option<PasswordHasher>,
     admins: HashSet<UserName>,
     limits: Option<Arc<Limits>>,
+    cookie: Option<SessionCookie>,
     scopes: Scopes,
     #[cfg(feature = "webhooks")]
     webhooks: Option<crate::webhooks::Webhooks>,
@@ -104,6 +107,7 @@ impl RestApi {
             sign_up: None,
             admins: HashSet::new(),
             limits: None,
+            cookie: None,
             scopes: Scopes::default(),
             #[cfg(feature = "webhooks")]
             webhooks: None,
@@ -130,6 +134,13 @@ impl RestApi {
     /// are: of very many, some share a limit.
     pub fn rate_limits(mut self, caller: RateLimit, address: RateLimit) -> Self {
         self.limits = Some(Arc::new(Limits::new(caller, address)));
+        self
+    }
+
+    /// Sets the cookie that signs in calls without an `Authorization`, and that `POST /api/v1/tokens` sets where it is
+    /// asked to. Default: none.
+    pub fn cookie(mut self, cookie: SessionCookie) -> Self {
+        self.cookie = Some(cookie);
         self
     }
 
@@ -172,7 +183,7 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
     let others = OpenApiRouter::new()
         .routes(routes!(users::find, users::sign_up))
         .routes(routes!(users::put))
-        .routes(routes!(users::sign_in))
+        .routes(routes!(users::sign_in, users::sign_out))
         .routes(routes!(users::me))
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::history))

@@ -1,6 +1,7 @@
 //! What REST answers, without a socket: requests go straight into the router.
 
 mod attachments;
+mod cookie;
 mod export;
 mod messaging;
 mod search;
@@ -22,6 +23,7 @@ use crate::directory::{Directory, MemoryDirectory};
 use crate::names::UserName;
 
 struct Api {
+    rest: RestApi,
     router: Router,
     tokens: JwtAuthenticator,
 }
@@ -43,12 +45,12 @@ impl Api {
         let builder =
             Gateway::builder().directory(directory).authenticator(Arc::new(authenticator));
         let gateway = more(builder).build().expect("a gateway");
-        let router = RestApi::new(gateway, tokens.clone())
+        let rest = RestApi::new(gateway, tokens.clone())
             .sign_up(hasher)
             .admins([UserName::new("root").expect("a name")])
-            .rate_limits(RateLimit::new(1000, 1), RateLimit::new(1000, 1))
-            .router();
-        let api = Self { router, tokens };
+            .rate_limits(RateLimit::new(1000, 1), RateLimit::new(1000, 1));
+        let router = rest.clone().router();
+        let api = Self { rest, router, tokens };
         for name in ["alice", "bob", "mallory", "root"] {
             let account = json!({ "name": name, "password": "secret" });
             let (status, _, body) = api.call("", "POST", "/users", Some(account)).await;

@@ -1,8 +1,9 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{Extensions, StatusCode};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -118,10 +119,26 @@ pub(super) async fn put(
     Ok((status, Json(NewUser { user })))
 }
 
+/// How somebody signs in.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct SignIn {
+    #[schema(example = "alice")]
+    name: String,
+    /// At most 1024 octets.
+    #[serde(deserialize_with = "secret")]
+    #[schema(value_type = String, format = Password)]
+    password: Secret,
+    /// Whether the token comes in a cookie, out of reach of scripts; for pages of this server.
+    #[serde(default)]
+    cookie: bool,
+}
+
 /// A token, to be sent as `Authorization: Bearer TOKEN`, or as the passcode of a CONNECT.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Token {
-    token: String,
+    /// Not where it is in a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     #[schema(value_type = String)]
     user: UserName,
     /// When it ends, in milliseconds since 1970 (UTC).
@@ -131,14 +148,26 @@ pub(super) struct Token {
 /// Sign in: a token for a name and a password.
 #[utoipa::path(
     post, path = "/tokens", tag = "users", operation_id = "signIn", security(()),
-    request_body = Account,
+    request_body = SignIn,
     responses((status = 200, description = "A token.", body = Token))
 )]
 pub(super) async fn sign_in(
     State(rest): State<Arc<RestApi>>,
     extensions: Extensions,
-    JsonBody(account): JsonBody<Account>,
-) -> Result<Json<Token>, Problem> {
+    headers: HeaderMap,
+    JsonBody(account): JsonBody<SignIn>,
+) -> Result<(HeaderMap, Json<Token>), Problem> {
+    let cookie = match &rest.cookie {
+        Some(cookie) if account.cookie => {
+            // Nobody is signed in as somebody else by a page of a stranger.
+            cookie.check(&Method::POST, &headers)?;
+            Some(cookie)
+        }
+        None if account.cookie => {
+            return Err(Problem::invalid("cookie", "this server sets none"));
+        }
+        _ => None,
+    };
     let credentials = Credentials::connect(Some(&account.name), account.password.expose());
     let principal = rest.gateway.authenticate(&from_peer(credentials, &extensions)).await?;
     // A token is no password: whoever got hold of one must not be able to renew it for ever.
@@ -146,11 +175,33 @@ pub(super) async fn sign_in(
         return Err(AuthError::Failed.into());
     }
     let issued = rest.tokens.issue(&principal.user)?;
-    Ok(Json(Token {
-        token: issued.token.expose().to_owned(),
-        user: principal.user,
-        expires: issued.expires,
-    }))
+    let (mut set, token) = (HeaderMap::new(), issued.token.expose());
+    if let Some(cookie) = cookie {
+        let now = rest.gateway.inner.clock.now_millis();
+        let lasts = Duration::from_millis(issued.expires.saturating_sub(now));
+        set.extend(cookie.set(token, lasts).map(|value| (header::SET_COOKIE, value)));
+    }
+    let token = cookie.is_none().then(|| token.to_owned());
+    Ok((set, Json(Token { token, user: principal.user, expires: issued.expires })))
+}
+
+/// Sign out: take the cookie back.
+///
+/// The token in it stays good until it ends, wherever else it is.
+#[utoipa::path(
+    delete, path = "/tokens", tag = "users", operation_id = "signOut", security(()),
+    responses((status = 204, description = "The browser has no cookie any more."))
+)]
+pub(super) async fn sign_out(
+    State(rest): State<Arc<RestApi>>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, HeaderMap), Problem> {
+    let mut set = HeaderMap::new();
+    if let Some(cookie) = &rest.cookie {
+        cookie.check(&Method::DELETE, &headers)?;
+        set.extend(cookie.set("", Duration::ZERO).map(|value| (header::SET_COOKIE, value)));
+    }
+    Ok((StatusCode::NO_CONTENT, set))
 }
 
 /// The caller.

@@ -22,7 +22,7 @@ use super::input::{Input, InputHandle, KeyedInput, keyed};
 use super::reply::failure;
 use super::send::{Outcome, Route, check_send};
 use super::subscribe::{self, Kind, Opened};
-use crate::auth::{AuthError, Credentials};
+use crate::auth::{AuthError, Credentials, is_guest};
 use crate::authorizer::Action;
 use crate::destination::Destination;
 use crate::error::{GatewayError, RefusedError};
@@ -45,6 +45,7 @@ pub(crate) fn run(
     gateway: Gateway,
     transport: Transport,
     address: Option<IpAddr>,
+    presented: Option<Credentials>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let config = Arc::clone(&gateway.inner.settings.session);
     let connection = ServerConnection::new(transport, config);
@@ -53,6 +54,7 @@ pub(crate) fn run(
         gateway,
         connection,
         address,
+        presented: presented.map(Box::new),
         who: None,
         ended: None,
         expiry: None,
@@ -103,6 +105,8 @@ pub(super) struct Session {
     pub(super) inner: Arc<Inner>,
     pub(super) connection: ServerConnection<Token>,
     address: Option<IpAddr>,
+    /// What the connection came with, for a CONNECT that brings nothing.
+    presented: Option<Box<Credentials>>,
     pub(super) who: Option<Arc<Who>>,
     /// Somebody else ends this session, and says why.
     ended: Option<oneshot::Receiver<&'static str>>,
@@ -271,7 +275,8 @@ impl Session {
     }
 
     async fn on_connect(&mut self, connect: &view::Connect) {
-        match sign_in(&self.gateway, self.address, connect).await {
+        let presented = self.presented.take();
+        match sign_in(&self.gateway, self.address, presented, connect).await {
             Ok((user, device, expires)) => {
                 let mut accepted = Accepted::new(Uuid::new_v4().simple().to_string())
                     .server(self.inner.settings.server.clone())
@@ -281,7 +286,9 @@ impl Session {
                 }
                 self.connection.accept(accepted);
                 let (entry, ended) = self.inner.sessions.enter(&user);
-                self.inner.enter(&user);
+                if !is_guest(&user) {
+                    self.inner.enter(&user);
+                }
                 self.ended = Some(ended);
                 self.expire_at(expires);
                 self.who = Some(Arc::new(Who { user, device, entry }));
@@ -482,20 +489,41 @@ impl Session {
         self.drop_subscriptions();
         if let Some(who) = self.who.take() {
             self.inner.sessions.leave(&who.entry);
-            self.inner.leave(&who.user);
+            if !is_guest(&who.user) {
+                self.inner.leave(&who.user);
+            }
         }
     }
+}
+
+/// What a CONNECT shows; without a passcode, what its connection came with.
+fn credentials(
+    connect: &view::Connect,
+    presented: Option<Box<Credentials>>,
+) -> Result<Credentials, ErrorReply> {
+    let login = connect.login();
+    let passcode = connect.passcode().unwrap_or_default();
+    let (true, Some(presented)) = (passcode.is_empty(), presented) else {
+        return Ok(Credentials::connect(login.as_deref(), &passcode));
+    };
+    let mut credentials = *presented;
+    if let Some(login) = login.filter(|login| !login.is_empty()) {
+        let named = credentials.login.get_or_insert_with(|| login.clone().into_owned());
+        if *named != *login {
+            return Err(ErrorReply::new(AuthError::Failed.to_string()));
+        }
+    }
+    Ok(credentials)
 }
 
 /// Who signs in, with which device, and when that ends; or what to refuse it with.
 async fn sign_in(
     gateway: &Gateway,
     address: Option<IpAddr>,
+    presented: Option<Box<Credentials>>,
     connect: &view::Connect,
 ) -> Result<(UserName, DeviceName, Option<u64>), ErrorReply> {
-    let login = connect.login();
-    let passcode = connect.passcode().unwrap_or_default();
-    let mut credentials = Credentials::connect(login.as_deref(), &passcode);
+    let mut credentials = credentials(connect, presented)?;
     if let Some(address) = address {
         credentials = credentials.with_address(address);
     }
@@ -527,7 +555,7 @@ mod tests {
         let gateway = Gateway::builder().build().unwrap();
         let (near, _far) = tokio::io::duplex(64);
         let transport = Transport::stream(near, TransportConfig::DEFAULT);
-        let served = run(gateway, transport, None);
+        let served = run(gateway, transport, None, None);
         let sizes = (size_of_val(&served), size_of::<Session>());
         assert!(sizes.0 <= 3072 && sizes.1 <= 2048, "{sizes:?}");
     }
