@@ -14,7 +14,7 @@ use crate::value::NewUser;
 ///
 /// Each setting can be given in a settings file (--config), in the environment and on the command line; the latter
 /// come before the former. Its name in the file is its flag without the dashes. A flag that takes several values
-/// is repeated; its variable separates them by commas, IM_ALLOW by semicolons.
+/// is repeated; its variable separates them by commas, IM_ALLOW and IM_GUEST by semicolons.
 #[derive(Debug, Parser)]
 #[command(name = "im-server", version, max_term_width = 100)]
 struct CommandLine {

@@ -6,6 +6,7 @@ mod broker;
 mod command_line;
 mod data_dir;
 mod http;
+mod identity;
 mod options;
 mod page;
 mod plan;

@@ -170,6 +170,66 @@ pub(crate) struct Options {
     #[arg(help_heading = "People", long, env = "IM_TOKEN_KEY", value_name = "FILE")]
     pub(crate) token_key: Option<PathBuf>,
 
+    /// Issuer of tokens that are taken beside those of this server, as their `iss` says it; such as
+    /// `https://id.example`. Its users are made when they first sign in
+    #[arg(help_heading = "Identity", long, env = "IM_TOKEN_ISSUER", value_name = "ISSUER")]
+    pub(crate) token_issuer: Option<String>,
+
+    /// URL of the issuer's public keys (`jwks_uri`)
+    #[arg(help_heading = "Identity", long, env = "IM_TOKEN_KEYS", value_name = "URL")]
+    pub(crate) token_keys: Option<String>,
+
+    /// Audience of the issuer's tokens: one of their `aud`
+    #[arg(
+        help_heading = "Identity",
+        long,
+        env = "IM_TOKEN_AUDIENCE",
+        value_name = "AUDIENCE",
+        default_value = "im-server"
+    )]
+    pub(crate) token_audience: String,
+
+    /// Claim of the issuer's tokens that names the user
+    #[arg(
+        help_heading = "Identity",
+        long,
+        env = "IM_TOKEN_USER",
+        value_name = "CLAIM",
+        default_value = "sub"
+    )]
+    pub(crate) token_user: String,
+
+    /// URL that is asked who somebody is, before the passwords of this server are; users it names are made
+    #[arg(help_heading = "Identity", long, env = "IM_AUTHENTICATOR", value_name = "URL")]
+    pub(crate) authenticator: Option<String>,
+
+    /// Secret that calls to the authenticator are signed with, as webhooks are: whsec_ and base64
+    #[arg(
+        help_heading = "Identity",
+        long,
+        env = "IM_AUTHENTICATOR_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        value_parser = Discreet::<SigningSecret>::new()
+    )]
+    pub(crate) authenticator_secret: Option<SigningSecret>,
+
+    /// Name of a cookie that signs pages of this server in, REST and WebSocket: `__Host-im`, for example
+    #[arg(help_heading = "Identity", long, env = "IM_COOKIE", value_name = "NAME")]
+    pub(crate) cookie: Option<String>,
+
+    /// Let in who shows no credentials, as a guest who may do this, written as for --allow:
+    /// `subscribe /topic/news.#`
+    #[arg(
+        help_heading = "Identity",
+        long = "guest",
+        env = "IM_GUEST",
+        value_name = "RULE",
+        value_delimiter = ';'
+    )]
+    #[serde(rename = "guest", deserialize_with = "value::list")]
+    pub(crate) guests: Vec<Rule>,
+
     /// Let every signed-in user use every /queue and /topic, as a fresh RabbitMQ does
     #[arg(
         help_heading = "Permissions and limits",

@@ -11,6 +11,7 @@ use stomp_ws::{InvalidOrigin, OriginPolicy};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
+use crate::identity::{Identity, InvalidIdentity};
 use crate::options::Options;
 use crate::value::Failure;
 
@@ -24,6 +25,7 @@ pub(crate) struct Plan {
     pub(crate) admins: Vec<UserName>,
     pub(crate) interceptor: Option<HttpInterceptor>,
     pub(crate) tls: Option<ServerTls>,
+    pub(crate) identity: Identity,
 }
 
 /// A setting that cannot be.
@@ -47,6 +49,8 @@ pub(crate) enum InvalidSetting {
     Tls(#[from] TlsError),
     #[error("--tls-certificate and --tls-key belong together: one of them is missing")]
     HalfTls,
+    #[error(transparent)]
+    Identity(#[from] InvalidIdentity),
     #[error("cannot set up TLS: {0}")]
     Client(io::Error),
 }
@@ -72,7 +76,8 @@ impl Plan {
             (None, None) => None,
             _ => return Err(InvalidSetting::HalfTls),
         };
-        Ok(Self { options, origins, users, admins, interceptor, tls })
+        let identity = Identity::new(&options, &origins)?;
+        Ok(Self { options, origins, users, admins, interceptor, tls, identity })
     }
 }
 

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use gateway_core::{
-    AttachmentLimits, AttemptLimiter, AuthenticatorChain, BlobError, Clock, Directory,
-    DirectoryError, FolderBlobs, Gateway, GatewayError, HttpClient, Interceptor, JwtAuthenticator,
-    JwtOptions, KnownUsers, MemoryDirectory, MemoryPresence, MemoryRegistry, MemoryStore,
-    MessageId, MessageStore, PasswordAuthenticator, PasswordError, PasswordHasher, PostgresOptions,
-    PresenceStore, RateLimit, Reach, Registry, RememberingDirectory, RestApi, Retention,
-    RetentionRules, Secret, SqliteStore, StoreError, TokenKey, UserName, WebhookOptions, Webhooks,
-    operations, websocket,
+    AttachmentLimits, BlobError, Closed, Directory, DirectoryError, FolderBlobs, Gateway,
+    GatewayError, HttpClient, Interceptor, JwtAuthenticator, JwtOptions, MemoryDirectory,
+    MemoryPresence, MemoryRegistry, MemoryStore, MessageId, MessageStore, PasswordError,
+    PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach, Registry, RestApi, Retention,
+    RetentionRules, Rules, Secret, SqliteStore, StoreError, TokenKey, UserName, WebhookOptions,
+    Webhooks, operations, websocket, websocket_with_cookie,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::TcpAcceptor;
@@ -24,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::{DataDir, DataDirError};
+use crate::identity::Identity;
 use crate::options::Options;
 use crate::plan::Plan;
 use crate::value::StoreKind;
@@ -67,7 +67,7 @@ pub(crate) enum StartError {
 
 /// Runs the server until it is asked to end.
 pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
-    let Plan { options, origins, users, admins, interceptor, tls } = plan;
+    let Plan { options, origins, users, admins, interceptor, tls, identity } = plan;
     let data = DataDir::open(&options.data)?;
     let http_listener = listen("--http", options.http).await?;
     let stomp_listener = listen("--stomp", options.stomp).await?;
@@ -75,7 +75,7 @@ pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
     let hasher = PasswordHasher::new();
     let tokens = tokens(&options, data.path())?;
     let interceptor = interceptor.map(|interceptor| Arc::new(interceptor) as Arc<dyn Interceptor>);
-    let gateway = assemble(&options, data.path(), &hasher, &tokens, interceptor).await?;
+    let gateway = assemble(&options, data.path(), &hasher, &tokens, interceptor, &identity).await?;
     for (name, password) in &users {
         make_user(&gateway, &hasher, name, password).await?;
     }
@@ -93,10 +93,17 @@ pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
     if !options.no_signup {
         rest = rest.sign_up(hasher);
     }
+    let stomp_over_websocket = match identity.cookie {
+        Some(cookie) => {
+            rest = rest.cookie(cookie.clone());
+            websocket_with_cookie(gateway.clone(), cookie)
+        }
+        None => websocket(gateway.clone(), origins),
+    };
     let router: Router = rest
         .router()
         .merge(operations(gateway.clone()))
-        .route("/ws", websocket(gateway.clone(), origins))
+        .route("/ws", stomp_over_websocket)
         .fallback_service(page::files());
 
     let ended = end_signal().map_err(StartError::Signals)?;
@@ -168,6 +175,7 @@ async fn assemble(
     hasher: &PasswordHasher,
     tokens: &JwtAuthenticator,
     interceptor: Option<Arc<dyn Interceptor>>,
+    identity: &Identity,
 ) -> Result<Gateway, StartError> {
     let (store, directory, registry, presence): Stores = match &options.store {
         StoreKind::Memory => (
@@ -187,16 +195,7 @@ async fn assemble(
         }
     };
     let broker = options.broker.open(data).await?;
-    let passwords = PasswordAuthenticator::new(
-        directory.clone(),
-        hasher.clone(),
-        Arc::new(AttemptLimiter::new(Clock::system())),
-    );
-    // A token may be older than the directory, whose users may be gone with the memory.
-    let known = Arc::new(RememberingDirectory::new(directory.clone()));
-    let tokens = KnownUsers::new(tokens.clone(), known);
-    // Tokens first: looking at one costs far less than hashing a password.
-    let authenticator = AuthenticatorChain::new().then(tokens).then(passwords);
+    let authenticator = identity.chain(&directory, hasher, tokens);
     let mut builder = Gateway::builder();
     if let Some(interceptor) = interceptor {
         builder = builder.interceptor(interceptor);
@@ -216,6 +215,7 @@ async fn assemble(
         .authenticator(Arc::new(authenticator))
         .open(options.open)
         .rules(options.allow.clone())
+        .guests(Arc::new(Rules::new(options.guests.clone(), Arc::new(Closed::new()))))
         .retention(RetentionRules::new().rule("*", retention(options)))
         .server_name(concat!("im-server/", env!("CARGO_PKG_VERSION")))
         .build()?)

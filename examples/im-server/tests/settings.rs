@@ -82,6 +82,12 @@ fn settings_that_cannot_be_are_refused_with_the_place_and_nothing_is_touched() {
             "tls-certificate = \"none.pem\"\ntls-key = \"im.toml\"\n",
             "--tls-certificate and --tls-key: cannot read none.pem",
         ),
+        ("token-issuer = \"https://x\"\n", "--token-keys belong together"),
+        ("token-issuer = \"x\"\ntoken-keys = \"ftp://x\"\n", "--token-keys: "),
+        ("authenticator = \"http://x\"\n", "set --no-signup"),
+        ("authenticator = \"http://x/\"\nauthenticator-secret = \"hunter2\"\n", "-secret: "),
+        ("cookie = \"a b\"\n", "--cookie: "),
+        ("guest = [\"read /queue/x\"]\n", "im.toml:1: `read /queue/x`: "),
         ("log = \"a=b=c\"\n", "--log: "),
     ] {
         fs::write(folder.path().join("im.toml"), file).expect("written");

@@ -193,6 +193,12 @@ async fn a_user_whom_the_directory_does_not_know_is_not_let_in() {
         let known = KnownUsers::new(Fixed(found), door.directory.clone());
         assert_eq!(known.authenticate(&credentials).await, wanted);
     }
+    let ghost = Ok(Some(Principal::new(user("ghost"))));
+    let enrolling = KnownUsers::new(Fixed(ghost.clone()), door.directory.clone()).enrolling();
+    for _ in 0..2 {
+        assert_eq!(enrolling.authenticate(&credentials).await, ghost);
+    }
+    assert_eq!(door.directory.user_exists(&user("ghost")).await, Ok(true));
 }
 
 #[cfg(feature = "jwt")]
