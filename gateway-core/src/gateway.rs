@@ -1,6 +1,6 @@
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) sessions: SessionTable,
     pub(crate) groups: GroupLocks,
     pub(crate) stop: CancellationToken,
+    /// Within what time sessions end, once it stops.
+    pub(crate) drain: OnceLock<Duration>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -146,6 +148,7 @@ impl Gateway {
                 sessions: SessionTable::default(),
                 groups: GroupLocks::default(),
                 stop,
+                drain: OnceLock::new(),
                 tasks: TaskTracker::new(),
             }),
         }
@@ -356,16 +359,28 @@ impl Gateway {
         self.inner.sessions.end(user, reason)
     }
 
-    /// Takes no new session, ends the others, finishes what is under way and lets go of the broker.
+    /// Takes no new session and ends the others, each at a moment of its own ([`Drain`](crate::Drain)) with close code
+    /// 1001; what they have begun is finished. All else of the gateway goes on working until [`shutdown`](Self::shutdown).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready the sessions end all the same; call it again to wait.
+    pub async fn drain(&self) {
+        let inner = &self.inner;
+        inner.drain.get_or_init(|| inner.settings.drain.window(inner.sessions.count()));
+        inner.stop.cancel();
+        inner.tasks.close();
+        inner.tasks.wait().await;
+    }
+
+    /// [Drains](Self::drain), finishes what is under way and lets go of the broker.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is ready the gateway is stopping all the same; call it again to wait.
     pub async fn shutdown(&self) {
+        self.drain().await;
         let inner = &self.inner;
-        inner.stop.cancel();
-        inner.tasks.close();
-        inner.tasks.wait().await;
         inner.people.finish().await;
         drop(lock(&inner.pipeline).take());
         let task = lock(&inner.pipeline_task).take();

@@ -61,7 +61,7 @@ pub use blob::{
     Blob, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter, FolderBlobs, InvalidBlobId,
     MemoryBlobs,
 };
-pub use builder::{GatewayBuilder, Settings};
+pub use builder::{Drain, GatewayBuilder, Settings};
 pub use clock::Clock;
 pub use destination::{Destination, DestinationError, MAX_DESTINATION, UserDestination};
 pub use directory::{

@@ -47,7 +47,6 @@ impl SessionTable {
     }
 
     /// How many sessions there are.
-    #[cfg(feature = "rest")]
     pub(crate) fn count(&self) -> usize {
         lock(&self.inner).by_user.values().map(HashMap::len).sum()
     }

@@ -311,9 +311,20 @@ pub(crate) struct Options {
     )]
     pub(crate) interceptor_secret: Option<SigningSecret>,
 
+    /// Seconds within which sessions are ended at shutdown, each at a moment of its own; with few of them it is quicker:
+    /// a thousand in a second
+    #[arg(
+        help_heading = "Running",
+        long,
+        env = "IM_DRAIN",
+        value_name = "SECONDS",
+        default_value_t = 15
+    )]
+    pub(crate) drain: u32,
+
     /// What is logged to standard error, for example `debug` or `gateway_core=trace`
     #[arg(
-        help_heading = "Log",
+        help_heading = "Running",
         long,
         env = "IM_LOG",
         value_name = "FILTER",

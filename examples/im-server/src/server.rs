@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use gateway_core::{
-    AttachmentLimits, BlobError, Closed, Directory, DirectoryError, FolderBlobs, Gateway,
+    AttachmentLimits, BlobError, Closed, Directory, DirectoryError, Drain, FolderBlobs, Gateway,
     GatewayError, HttpClient, Interceptor, JwtAuthenticator, JwtOptions, MemoryDirectory,
     MemoryPresence, MemoryRegistry, MemoryStore, MessageId, MessageStore, PasswordError,
     PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach, Registry, RestApi, Retention,
@@ -29,8 +29,8 @@ use crate::plan::Plan;
 use crate::value::StoreKind;
 use crate::{http, page};
 
-/// How long open connections may take to end, once the server was asked to.
-const DRAIN: Duration = Duration::from_secs(15);
+/// How long what is under way may take to end, once the last session was told to.
+const FINISH: Duration = Duration::from_secs(10);
 
 /// How often the files of the TLS certificate are looked at.
 const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
@@ -121,10 +121,11 @@ pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
     let http = tokio::spawn(http::serve(http_listener, tls, router, ended.clone()));
 
     ended.cancelled().await;
-    tracing::info!("ending");
-    let drained = tokio::time::timeout(DRAIN, async {
+    let bound = gateway.settings().drain.longest + FINISH;
+    tracing::info!(within = ?bound, "ending");
+    let drained = tokio::time::timeout(bound, async {
+        let _ = tokio::join!(gateway.drain(), stomp, http);
         gateway.shutdown().await;
-        let _ = tokio::join!(stomp, http);
     });
     if drained.await.is_err() {
         tracing::warn!("connections that did not end in time were cut off");
@@ -216,6 +217,7 @@ async fn assemble(
         .open(options.open)
         .rules(options.allow.clone())
         .guests(Arc::new(Rules::new(options.guests.clone(), Arc::new(Closed::new()))))
+        .drain(Drain::new(Drain::DEFAULT.per_second, Duration::from_secs(options.drain.into())))
         .retention(RetentionRules::new().rule("*", retention(options)))
         .server_name(concat!("im-server/", env!("CARGO_PKG_VERSION")))
         .build()?)

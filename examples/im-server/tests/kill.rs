@@ -1,5 +1,5 @@
-//! The kill test (P1, P2, P3): a writer and three devices under load, the server killed with SIGKILL at random
-//! moments and started again on the same data.
+//! The kill test (P1, P2, P3): a writer and three devices under load, the server killed with SIGKILL, or asked to end
+//! with SIGTERM, at random moments and started again on the same data.
 //!
 //! Afterwards the set of receipted messages equals the set that each device got; repeats are marked and are
 //! true repeats; each conversation came in order.
@@ -21,6 +21,8 @@ use common::wire::{Lost, Wire};
 
 /// How often the server is killed.
 const KILLS: usize = 24;
+/// How often the server is asked to end.
+const ENDS: usize = 8;
 /// How many messages the writer has under way.
 const WINDOW: usize = 24;
 
@@ -167,6 +169,16 @@ fn read_session(
 
 #[test]
 fn p1_p2_p3_nothing_receipted_is_lost_when_the_server_is_killed() {
+    survives(KILLS, Server::kill);
+}
+
+#[test]
+fn p1_p2_p3_nothing_receipted_is_lost_when_the_server_is_asked_to_end() {
+    survives(ENDS, |server| assert!(server.terminate().success()));
+}
+
+/// Ends the server so often, under load, and checks what became of each message.
+fn survives(times: usize, end: impl Fn(&mut Server)) {
     let seed =
         std::env::var("KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
             std::time::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64 & 0xffff_ffff
@@ -200,14 +212,14 @@ fn p1_p2_p3_nothing_receipted_is_lost_when_the_server_is_killed() {
             })
             .collect();
 
-        for kill in 0..KILLS {
+        for time in 0..times {
             // Never kill an idle server: messages must be flowing.
             let before = receipted.load(Ordering::Relaxed);
             until("messages flow", || receipted.load(Ordering::Relaxed) > before + WINDOW);
             thread::sleep(Duration::from_millis(random.below(300)));
-            server.kill();
+            end(&mut server);
             server.start_again();
-            println!("kill {kill}: {} receipted", receipted.load(Ordering::Relaxed));
+            println!("end {time}: {} receipted", receipted.load(Ordering::Relaxed));
         }
         stop.store(true, Ordering::Relaxed);
         let sent = writer.join().expect("the writer");

@@ -58,6 +58,7 @@ pub(crate) fn run(
         who: None,
         ended: None,
         expiry: None,
+        drain: None,
         subscribers: HashMap::new(),
         keys: HashMap::new(),
         next_key: 0,
@@ -112,6 +113,8 @@ pub(super) struct Session {
     ended: Option<oneshot::Receiver<&'static str>>,
     /// When the credentials end.
     expiry: Option<Pin<Box<Sleep>>>,
+    /// When the session ends, as the gateway stops.
+    drain: Option<Pin<Box<Sleep>>>,
     pub(super) subscribers: HashMap<u64, Subscriber>,
     pub(super) keys: HashMap<SubscriptionId, u64>,
     next_key: u64,
@@ -133,6 +136,7 @@ enum Wake {
     Ended(&'static str),
     Expired,
     Stopping,
+    Drained,
 }
 
 impl Session {
@@ -164,7 +168,9 @@ impl Session {
                     let reply = ErrorReply::new("token expired").body("Sign in again.");
                     self.connection.fail(CloseCode::POLICY, reply);
                 }
-                Wake::Stopping => {
+                Wake::Stopping => self.drain = Some(Box::pin(sleep(moment(&inner)))),
+                Wake::Drained => {
+                    self.drain = None;
                     self.connection.close(CloseCode::GOING_AWAY, "the server is shutting down");
                 }
             }
@@ -197,6 +203,12 @@ impl Session {
                     None => std::future::pending().await,
                 }
             } => Wake::Expired,
+            () = async {
+                match &mut self.drain {
+                    Some(drain) => drain.await,
+                    None => std::future::pending().await,
+                }
+            } => Wake::Drained,
             Some(done) = self.pending.next() => Wake::Done(done),
             Some((key, input)) = self.inputs.next(), if !hold => Wake::Input(key, input),
             event = connection, if !busy => Wake::Connection(event),
@@ -514,6 +526,14 @@ fn credentials(
         }
     }
     Ok(credentials)
+}
+
+/// How long a session stays once the gateway stops.
+fn moment(inner: &Inner) -> Duration {
+    let window = inner.drain.get().copied().unwrap_or_default();
+    // Where there is no chance, all come at once.
+    let chance = getrandom::u32().unwrap_or(0);
+    window.mul_f64(f64::from(chance) / f64::from(u32::MAX))
 }
 
 /// Who signs in, with which device, and when that ends; or what to refuse it with.
