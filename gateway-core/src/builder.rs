@@ -15,7 +15,9 @@ use crate::gateway::Gateway;
 use crate::interceptor::Interceptor;
 use crate::presence::{MemoryPresence, PresenceStore};
 use crate::registry::{MemoryRegistry, Registry};
-use crate::store::{FormattedStore, Formatter, MemoryStore, MessageStore, RetentionRules};
+use crate::store::{
+    FormattedStore, Formatter, MemoryStore, MessageStore, RetentionRules, StoragePolicy,
+};
 
 /// Octets that may wait for one client: what one subscription hands over at a time (1 MiB and the
 /// largest message), and some room for others.
@@ -41,6 +43,8 @@ pub struct Settings {
     pub originals: bool,
     /// Which conversations are kept how long.
     pub retention: RetentionRules,
+    /// How much of each message is stored; everything without one.
+    pub storage: Option<Arc<dyn StoragePolicy>>,
     /// What attachments may be.
     pub attachments: AttachmentLimits,
     /// How the ends of sessions are spread when the gateway stops.
@@ -141,6 +145,7 @@ impl Default for Settings {
             recall_limit: Duration::from_secs(2 * 60),
             originals: true,
             retention: RetentionRules::new(),
+            storage: None,
             attachments: AttachmentLimits::default(),
             drain: Drain::DEFAULT,
         }
@@ -169,6 +174,12 @@ impl GatewayBuilder {
     /// Sets which conversations are kept how long; older messages are forgotten in the background. Default: all for good.
     pub fn retention(mut self, rules: RetentionRules) -> Self {
         self.settings.retention = rules;
+        self
+    }
+
+    /// Sets how much of each message is stored, such as [`StorageRules`](crate::StorageRules). Default: everything.
+    pub fn storage(mut self, policy: Arc<dyn StoragePolicy>) -> Self {
+        self.settings.storage = Some(policy);
         self
     }
 

@@ -491,6 +491,9 @@ impl Inner {
         };
         let mut message = new_message(conversation, request, &audience.people);
         message.change = change;
+        if let (Some(policy), true) = (&self.settings.storage, message.kind.follows_policy()) {
+            message.keep = policy.keep(&message);
+        }
         self.submit_new(message).await
     }
 

@@ -11,7 +11,7 @@ use stomp_codec::{Command, Frame, SharedMessage};
 use crate::destination::Destination;
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::presence::Presence;
-use crate::store::{MessageId, MessageKind, StoredMessage};
+use crate::store::{MessageId, MessageKind, STORED, StoredMessage};
 
 /// Headers that the gateway keeps for itself begin with this; they never reach a client, and none
 /// is taken from one.
@@ -21,7 +21,7 @@ const SENDER_DEVICE: &str = "im.device";
 
 /// Headers of a SEND that belong to the SEND and not to its message (SND-12), or that only the
 /// server says (SND-11).
-const NOT_RELAYED: [&str; 25] = [
+const NOT_RELAYED: [&str; 26] = [
     "destination",
     "receipt",
     "transaction",
@@ -47,6 +47,7 @@ const NOT_RELAYED: [&str; 25] = [
     "device",
     "edited",
     "recalled",
+    STORED,
 ];
 
 /// What the gateway says of a message; a sender cannot.

@@ -162,6 +162,11 @@ impl Session {
             Ended::TooSlow => {
                 self.connection.fail(CloseCode::POLICY, "too slow: a topic's buffer is full");
             }
+            Ended::Missed => {
+                let reply = ErrorReply::new("too slow: what was missed is not stored")
+                    .header("retry", "true");
+                self.connection.fail(CloseCode::OVERLOAD, reply);
+            }
             Ended::Failed(error) => self.fail(&error, None),
             Ended::Broker(reason) => {
                 let reason = reason.map(|reason| reason.to_string());

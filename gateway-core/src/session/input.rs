@@ -28,6 +28,8 @@ pub(super) enum Ended {
     Broker(Option<EndReason>),
     /// The subscriber was too slow and its destination's policy is to disconnect.
     TooSlow,
+    /// The subscriber was too slow, and the store does not have what it missed.
+    Missed,
     /// What it gives could not be read.
     Failed(crate::error::GatewayError),
 }

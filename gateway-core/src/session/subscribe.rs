@@ -174,11 +174,11 @@ async fn open_timeline(
     };
     // Live first, then the store: what is stored in between comes from both and is given once.
     let (place, reader) = live(inner, &address::conversation(&conversation)).await?;
-    let mut position = inner.store.position(&conversation).await?;
+    let position = inner.store.position(&conversation).await?;
     // Who was removed up to here is not told by a later message.
     inner.authorize(user, Action::Subscribe, destination).await?;
     let floor = inner.visible_after(user, &conversation).await?;
-    position.first_seq = position.first_seq.max(floor + 1);
+    let first_seq = position.complete_from().max(floor + 1);
     let mut headers = vec![
         ("epoch", position.epoch.as_str().to_owned()),
         ("last-seq", position.last_seq.to_string()),
@@ -186,12 +186,12 @@ async fn open_timeline(
     let mut last = position.last_seq;
     if let Some(after) = after {
         let same_epoch = frame.header("epoch").is_none_or(|epoch| epoch == position.epoch.as_str());
-        let recovered = same_epoch && after <= position.last_seq && after + 1 >= position.first_seq;
+        let recovered = same_epoch && after <= position.last_seq && after + 1 >= first_seq;
         headers.push(("recovered", recovered.to_string()));
         last = after;
         if !recovered {
-            headers.push(("first-seq", position.first_seq.to_string()));
-            last = position.first_seq.saturating_sub(1);
+            headers.push(("first-seq", first_seq.to_string()));
+            last = first_seq.saturating_sub(1);
         }
     }
     let kind = Kind::Timeline { opened: position.last_seq };

@@ -58,10 +58,14 @@ impl Timeline {
         loop {
             if self.behind {
                 let page = Page::after(self.last, PAGE).with_max_octets(PAGE_OCTETS);
-                let page = match self.inner.read(&self.conversation, page).await {
+                let mut page = match self.inner.read(&self.conversation, page).await {
                     Ok(page) => page,
                     Err(error) => return Some((Input::Ended(Ended::Failed(error)), None)),
                 };
+                // What is not stored, or not all of it, comes live if at all.
+                let whole = (self.last + 1..).zip(&page);
+                let whole = whole.take_while(|(seq, next)| next.seq == *seq && next.is_whole());
+                page.truncate(whole.count());
                 let Some(last) = page.last() else {
                     self.behind = false;
                     continue;
@@ -74,6 +78,10 @@ impl Timeline {
                 return Some((Input::Timeline(messages), Some(self)));
             }
             if let Some((seq, message)) = self.waiting.pop_front() {
+                if seq > self.last + 1 {
+                    // Neither here nor in the store: the subscriber must know.
+                    return Some((Input::Ended(Ended::Missed), None));
+                }
                 if seq > self.last {
                     self.last = seq;
                     return Some((Input::Timeline(vec![message]), Some(self)));
@@ -85,7 +93,6 @@ impl Timeline {
                     let mut next = Vec::new();
                     for message in messages {
                         let Some(seq) = outgoing::seq_of(message.message()) else { continue };
-                        // A message that is not in the store comes from here all the same.
                         self.behind |= seq > self.last + 1;
                         if self.behind {
                             self.waiting.push_back((seq, message));

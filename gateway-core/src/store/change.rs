@@ -1,5 +1,8 @@
 //! What edits, recalls and reactions do to the message that they are about.
 
+use bytes::Bytes;
+
+use super::keep::{STORED, metadata};
 use super::{MessageId, MessageKind, NewMessage, StoreError, StoredMessage};
 use crate::names::UserName;
 
@@ -123,15 +126,27 @@ pub(super) fn check_change(
     Err(fault.into())
 }
 
-/// The headers of a message after an edit: what tells of the body is the edit's, the rest stays
-pub(super) fn edited_headers(
+/// Headers and body of a message after an edit: what tells of the body is the edit's, the rest stays; nothing of either
+/// where the edit is not stored as a whole
+pub(super) fn edited(
     old: Vec<(String, String)>,
     edit: &NewMessage,
-) -> Vec<(String, String)> {
+) -> (Vec<(String, String)>, Bytes) {
+    if !edit.is_kept_whole() {
+        let old: Vec<_> = old.into_iter().filter(|(name, _)| name != STORED).collect();
+        return (metadata(&old), Bytes::new());
+    }
     let of_body = |(name, _): &&(String, String)| name == "content-type" || name == "mentions";
-    let mut headers: Vec<_> = old.into_iter().filter(|header| !of_body(&header)).collect();
+    let stays = |header: &(String, String)| !of_body(&header) && header.0 != STORED;
+    let mut headers: Vec<_> = old.into_iter().filter(stays).collect();
     headers.extend(edit.headers.iter().filter(of_body).cloned());
-    headers
+    (headers, edit.body.clone())
+}
+
+/// Whether the outbox may have a copy of its own of a message with these headers
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) fn has_copy(headers: &[(String, String)]) -> bool {
+    headers.iter().any(|(name, _)| name == STORED)
 }
 
 /// What a recall leaves of the headers: which message it was about
@@ -144,6 +159,9 @@ pub(super) fn react(
     mut reactions: Vec<Reaction>,
     reaction: &NewMessage,
 ) -> Result<Vec<Reaction>, StoreError> {
+    if !reaction.is_kept_whole() {
+        return Ok(reactions);
+    }
     reactions.retain(|known| known.user != reaction.sender);
     let text = String::from_utf8_lossy(&reaction.body);
     if !text.is_empty() {

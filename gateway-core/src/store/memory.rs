@@ -5,13 +5,16 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
-use super::limits::{check, octets_of};
+use super::change::{IN_REPLY_TO, wiped_headers};
+use super::keep::metadata;
+use super::limits::{check, octets_of, octets_of_stored};
 use super::message::expiry;
 use super::search::text_of_stored;
 use super::{
-    Appended, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent, Marker, Marks,
-    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search,
+    Appended, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent, Keep, Marker,
+    Marks, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search,
     SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
@@ -99,6 +102,8 @@ struct Conversation {
     counted: u64,
     /// How many of them are forgotten
     counted_forgotten: u64,
+    /// The last message that was not stored as a whole
+    gap: u64,
     /// Messages that no longer count as unread from this time on: recalled, or expired
     fading: BTreeMap<u64, u64>,
     marks: BTreeMap<UserName, Progress>,
@@ -127,9 +132,15 @@ impl Conversation {
 
     /// [`Conversation::counted`] as it was at `seq`
     fn counted_at(&self, seq: u64) -> u64 {
-        let Some(index) = seq.checked_sub(self.first_seq()) else { return self.counted_forgotten };
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        self.messages.get(index).map_or(self.counted, |kept| kept.counted)
+        match self.index_after(seq).checked_sub(1) {
+            Some(last) => self.messages.get(last).map_or(self.counted, |kept| kept.counted),
+            None => self.counted_forgotten,
+        }
+    }
+
+    /// Where the first message with a greater `seq` is
+    fn index_after(&self, seq: u64) -> usize {
+        self.messages.partition_point(|kept| kept.message.seq <= seq)
     }
 
     fn unread_of(&self, user: &UserName, now: u64) -> u64 {
@@ -144,15 +155,21 @@ impl Conversation {
     }
 }
 
-/// Takes away what a recalled message, which waits in the outbox, has said; gives its octets
+/// Takes away what a recalled message and its edits, which wait in the outbox, have said; gives the octets
 fn wipe(outbox: &mut BTreeMap<OutboxId, Unpublished>, target: MessageId) -> usize {
-    let Some(entry) = outbox.values_mut().find(|entry| entry.message.message_id == target) else {
-        return 0;
-    };
-    let before = super::limits::octets_of_stored(&entry.message);
-    entry.message.headers.clear();
-    entry.message.body.clear();
-    before - super::limits::octets_of_stored(&entry.message)
+    let text = target.to_string();
+    let mut octets = 0;
+    for message in outbox.values_mut().map(|entry| &mut entry.message) {
+        let about = |(name, value): &(String, String)| name == IN_REPLY_TO && *value == text;
+        let edits = message.kind == MessageKind::Edit && message.headers.iter().any(about);
+        if edits || message.message_id == target {
+            octets += octets_of_stored(message);
+            message.headers = wiped_headers(std::mem::take(&mut message.headers));
+            message.body.clear();
+            octets -= octets_of_stored(message);
+        }
+    }
+    octets
 }
 
 impl State {
@@ -194,19 +211,30 @@ impl State {
             self.outbox_octets -= wipe(&mut self.outbox, change.target);
         }
         let timestamp = now.max(conversation.last_time);
+        let (keep, counts) = (message.keep, message.counts_as_unread());
         let message = StoredMessage::new(message, seq, MessageId::generate(), timestamp);
         conversation.last_seq = seq;
         conversation.last_time = timestamp;
-        if message.kind.counts_as_unread() {
+        if counts {
             conversation.counted += 1;
             conversation.fading.extend(expiry(&message.headers).map(|at| (seq, at)));
+        }
+        if keep != Keep::Everything {
+            conversation.gap = seq;
         }
         let counted = conversation.counted;
         let progress = Progress { read: seq, delivered: seq, read_counted: counted };
         conversation.marks.insert(message.sender.clone(), progress);
-        conversation.messages.push_back(Kept { message: message.clone(), counted, original: None });
-        self.oldest.push_back(id.clone());
-        self.octets += octets;
+        if keep != Keep::Nothing {
+            let mut message = message.clone();
+            if keep == Keep::Metadata {
+                message.headers = metadata(&message.headers);
+                message.body = Bytes::new();
+            }
+            self.octets += octets_of_stored(&message);
+            conversation.messages.push_back(Kept { message, counted, original: None });
+            self.oldest.push_back(id.clone());
+        }
 
         let mut appended = Appended::new(id, seq, message.message_id, timestamp);
         if !targets.is_empty() {
@@ -305,19 +333,18 @@ impl MessageStore for MemoryStore {
         let Some(conversation) = state.conversations.get(conversation) else {
             return Ok(Vec::new());
         };
-        let first = conversation.first_seq();
-        let start = page.after.map_or(first, |after| first.max(after.saturating_add(1)));
-        let end = (conversation.last_seq + 1).min(page.before.unwrap_or(u64::MAX));
+        let start = page.after.map_or(0, |after| conversation.index_after(after));
+        let end = page.before.map_or(conversation.messages.len(), |before| {
+            conversation.index_after(before.saturating_sub(1))
+        });
         if start >= end {
             return Ok(Vec::new());
         }
-        let index = |seq: u64| usize::try_from(seq - first).unwrap_or(usize::MAX);
-        let matching =
-            conversation.messages.range(index(start)..index(end)).map(|kept| &kept.message);
+        let matching = conversation.messages.range(start..end).map(|kept| &kept.message);
         let mut octets = 0;
         let fits = |message: &&StoredMessage| {
             let fits = octets < page.max_octets.max(1);
-            octets += super::limits::octets_of_stored(message);
+            octets += octets_of_stored(message);
             fits
         };
         if page.after.is_some() {
@@ -346,11 +373,11 @@ impl MessageStore for MemoryStore {
 
     async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
         let state = self.state();
-        let (first, last) = state
-            .conversations
-            .get(conversation)
-            .map_or((1, 0), |conversation| (conversation.first_seq(), conversation.last_seq));
-        Ok(Position::new(first, last, self.epoch.clone()))
+        let of = |conversation: &Conversation| {
+            (conversation.first_seq(), conversation.last_seq, conversation.gap)
+        };
+        let (first, last, gap) = state.conversations.get(conversation).map_or((1, 0, 0), of);
+        Ok(Position::new(first, last, self.epoch.clone()).with_gap(gap))
     }
 
     async fn mark(
@@ -454,7 +481,7 @@ impl MessageStore for MemoryStore {
         let mut octets = 0;
         let fits = |message: &&StoredMessage| {
             let fits = octets < search.max_octets.max(1);
-            octets += super::limits::octets_of_stored(message);
+            octets += octets_of_stored(message);
             fits
         };
         Ok(found.into_iter().take(search.limit).take_while(fits).cloned().collect())
@@ -474,7 +501,7 @@ impl MessageStore for MemoryStore {
         let mut state = self.state();
         for id in ids {
             if let Some(entry) = state.outbox.remove(id) {
-                state.outbox_octets -= super::limits::octets_of_stored(&entry.message);
+                state.outbox_octets -= octets_of_stored(&entry.message);
             }
         }
         Ok(())

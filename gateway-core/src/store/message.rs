@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use uuid::{Builder, Uuid};
 
-use super::{Change, Reaction};
+use super::{Change, Keep, Reaction, STORED};
 use crate::names::{ConversationId, DeviceName, UserName};
 
 /// The identity of a stored message: unique, and never given twice
@@ -173,6 +173,8 @@ pub struct NewMessage {
     pub targets: Vec<String>,
     /// The message that it changes, if it is an edit, a recall or a reaction
     pub change: Option<Change>,
+    /// How much of it is stored
+    pub keep: Keep,
 }
 
 impl NewMessage {
@@ -188,6 +190,7 @@ impl NewMessage {
             body: body.into(),
             targets: Vec::new(),
             change: None,
+            keep: Keep::Everything,
         }
     }
 
@@ -230,6 +233,13 @@ impl NewMessage {
     #[must_use]
     pub const fn with_change(mut self, change: Change) -> Self {
         self.change = Some(change);
+        self
+    }
+
+    /// Sets how much of it is stored
+    #[must_use]
+    pub const fn with_keep(mut self, keep: Keep) -> Self {
+        self.keep = keep;
         self
     }
 }
@@ -356,6 +366,11 @@ impl StoredMessage {
         expiry(&self.headers)
     }
 
+    /// Whether all of it was stored
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.headers.iter().any(|(name, _)| name == STORED)
+    }
+
     /// Takes headers and body out where the message has expired at `now`, but for the `expires` header
     pub(crate) fn fade(&mut self, now: u64) {
         if self.expires().is_some_and(|expires| expires <= now) {
@@ -474,6 +489,8 @@ pub struct Position {
     pub first_seq: u64,
     /// The last message; 0 if there was none yet
     pub last_seq: u64,
+    /// The last message that was not stored as a whole (see [`Keep`]); 0 without one
+    pub gap: u64,
     /// The history that these numbers belong to
     pub epoch: Epoch,
 }
@@ -482,7 +499,20 @@ impl Position {
     /// A position
     #[must_use]
     pub const fn new(first_seq: u64, last_seq: u64, epoch: Epoch) -> Self {
-        Self { first_seq, last_seq, epoch }
+        Self { first_seq, last_seq, gap: 0, epoch }
+    }
+
+    /// Sets the last message that was not stored as a whole
+    #[must_use]
+    pub const fn with_gap(mut self, seq: u64) -> Self {
+        self.gap = seq;
+        self
+    }
+
+    /// From here to the last message the store can give everything
+    #[must_use]
+    pub fn complete_from(&self) -> u64 {
+        self.first_seq.max(self.gap + 1)
     }
 }
 

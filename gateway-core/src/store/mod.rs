@@ -3,6 +3,7 @@
 mod change;
 mod error;
 mod format;
+mod keep;
 mod limits;
 mod memory;
 mod message;
@@ -31,6 +32,8 @@ pub use change::{Change, ChangeError, MAX_REACTION_OCTETS, MAX_REACTIONS, Reacti
 pub use error::StoreError;
 pub(crate) use format::FormattedStore;
 pub use format::Formatter;
+pub(crate) use keep::STORED;
+pub use keep::{Keep, StoragePolicy, StorageRules, UnknownKeep};
 pub use limits::MAX_KEY_OCTETS;
 pub use memory::MemoryStore;
 pub use message::{
@@ -79,8 +82,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     /// - if it has a [`Change`], that is made: an edit puts its body in the place of the target's, a recall takes headers
     ///   and body of the target and of its edits away for good, a reaction replaces the sender's earlier one (an empty
     ///   body takes it back);
-    /// - if it has targets, an entry goes to the outbox, from where [`unpublished`](Self::unpublished) gives it until
-    ///   [`mark_published`](Self::mark_published) takes it out.
+    /// - if it has targets, an entry goes to the outbox, from where [`unpublished`](Self::unpublished) gives all of it
+    ///   until [`mark_published`](Self::mark_published) takes it out;
+    /// - of the rest as much is stored as [`NewMessage::keep`] says, at no time more. What is not stored whole is not
+    ///   searched, cannot be reacted to, and moves [`Position::gap`]; what is not stored at all cannot be changed and
+    ///   is not unread. An edit that is not stored whole takes the content of its target away.
     ///
     /// The answer has one element per message of the batch, in its order.
     ///

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::keep::fits;
 use crate::names::ConversationId;
 
 /// From where to where a store has a conversation, and since when
@@ -131,12 +132,7 @@ impl RetentionRules {
     /// How long a conversation is kept
     #[must_use]
     pub fn of(&self, conversation: &ConversationId) -> Retention {
-        let name = conversation.as_str();
-        let fits = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(beginning) => name.starts_with(beginning),
-            None => name == pattern,
-        };
-        let rule = self.0.iter().find(|(pattern, _)| fits(pattern));
+        let rule = self.0.iter().find(|(pattern, _)| fits(pattern, conversation));
         rule.map_or(Retention::FOREVER, |(_, retention)| *retention)
     }
 

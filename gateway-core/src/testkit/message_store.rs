@@ -11,6 +11,11 @@ use super::changes::{
     an_edit_shows_its_body_and_the_original_is_kept, only_what_may_be_changed_is_changed,
     search_follows_edits_and_recalls, what_is_recalled_or_has_expired_is_not_unread,
 };
+use super::keep::{
+    changes_follow_what_is_stored_of_them, of_metadata_only_no_content_is_stored,
+    position_tells_the_last_gap, the_outbox_has_all_of_what_is_not_stored,
+    what_is_not_stored_has_a_number_only,
+};
 use super::retention::{
     survey_says_what_there_is_page_by_page, the_oldest_are_forgotten_as_far_as_the_cut_goes,
     what_is_forgotten_is_not_unread, what_waits_in_the_outbox_is_not_forgotten,
@@ -80,6 +85,11 @@ macro_rules! __message_store_checks {
             a_user_has_one_reaction_to_a_message
             what_is_recalled_or_has_expired_is_not_unread
             search_follows_edits_and_recalls
+            of_metadata_only_no_content_is_stored
+            what_is_not_stored_has_a_number_only
+            the_outbox_has_all_of_what_is_not_stored
+            position_tells_the_last_gap
+            changes_follow_what_is_stored_of_them
             health_is_good
         }
     };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Conversation, Kept};
-use crate::store::change::{Target, check_change, edited_headers, react, wiped_headers};
+use crate::store::change::{Target, check_change, edited, react, wiped_headers};
 use crate::store::limits::octets_of_stored;
 use crate::store::{IN_REPLY_TO, MessageId, MessageKind, NewMessage, StoreError};
 
@@ -45,9 +45,11 @@ impl Conversation {
             MessageKind::Edit => {
                 let original = kept.message.clone();
                 kept.original.get_or_insert_with(|| Box::new(original));
+                if !message.is_kept_whole() {
+                    kept.original = None;
+                }
                 let headers = std::mem::take(&mut kept.message.headers);
-                kept.message.headers = edited_headers(headers, message);
-                kept.message.body = message.body.clone();
+                (kept.message.headers, kept.message.body) = edited(headers, message);
                 kept.message.edited = Some(seq);
             }
             MessageKind::Reaction => {

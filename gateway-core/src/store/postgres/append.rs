@@ -16,10 +16,10 @@ use super::value::{text, to_sql, unsigned};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
 use crate::store::message::expiry;
-use crate::store::pack::{pack, pack_headers};
+use crate::store::pack::{pack, pack_copy, pack_headers};
 use crate::store::search::text_of_new;
 use crate::store::{
-    Appended, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId, StoreError,
+    Appended, DEDUPE_MILLIS, Keep, Marker, Marks, MessageId, NewMessage, OutboxId, StoreError,
 };
 
 type Key<'a> = (&'a str, &'a [u8]);
@@ -161,6 +161,7 @@ struct Conversation {
     last_seq: u64,
     last_time: u64,
     counted: u64,
+    gap: u64,
 }
 
 async fn lock_conversations<'a>(
@@ -174,7 +175,7 @@ async fn lock_conversations<'a>(
     let all: Vec<&str> = names.iter().copied().collect();
     let lock = transaction
         .prepare_cached(
-            "SELECT id, name, last_seq, last_time, counted FROM conversation
+            "SELECT id, name, last_seq, last_time, counted, gap FROM conversation
              WHERE name = ANY($1) ORDER BY name FOR UPDATE",
         )
         .await?;
@@ -188,6 +189,7 @@ async fn lock_conversations<'a>(
                     last_seq: unsigned(&row, 2)?,
                     last_time: unsigned(&row, 3)?,
                     counted: unsigned(&row, 4)?,
+                    gap: unsigned(&row, 5)?,
                 };
                 found.insert(*name, conversation);
             }
@@ -255,6 +257,10 @@ struct Rows<'a> {
     /// What it changes
     target: Vec<Option<i64>>,
     targets: Vec<Option<Vec<u8>>>,
+    /// Something of it is stored
+    kept: Vec<bool>,
+    /// All of it, for the outbox, where that is not stored
+    copy: Vec<Option<Vec<u8>>>,
     /// Conversation, seq and time of those that expire
     fading: Vec<(i64, i64, i64)>,
 }
@@ -269,9 +275,13 @@ impl<'a> Rows<'a> {
     ) -> Appended {
         conversation.last_seq += 1;
         conversation.last_time = conversation.last_time.max(now);
-        conversation.counted += u64::from(message.kind.counts_as_unread());
+        conversation.counted += u64::from(message.counts_as_unread());
+        let whole = message.is_kept_whole();
+        if !whole {
+            conversation.gap = conversation.last_seq;
+        }
         let id = MessageId::generate();
-        if message.kind.counts_as_unread()
+        if message.counts_as_unread()
             && let Some(until) = expiry(&message.headers)
         {
             self.fading.push((conversation.id, to_sql(conversation.last_seq), to_sql(until)));
@@ -287,8 +297,15 @@ impl<'a> Rows<'a> {
         self.kind.push(message.kind.as_str());
         self.key.push(message.idempotency_key.as_ref().map(String::as_bytes));
         self.counted.push(to_sql(conversation.counted));
-        self.headers.push(pack_headers(&message.headers));
-        self.body.push(&message.body);
+        self.headers.push(if whole {
+            pack_headers(&message.headers)
+        } else {
+            pack_headers(&message.stored_headers())
+        });
+        self.body.push(if whole { &message.body } else { &[] });
+        self.kept.push(message.keep != Keep::Nothing);
+        let copy = || pack_copy(message, id, conversation.last_time);
+        self.copy.push((!whole && !message.targets.is_empty()).then(copy));
         let words = |text| search::vector(conversation.id, text);
         self.words.push(text_of_new(message).and_then(words));
         self.target.push(target.map(to_sql));
@@ -316,9 +333,9 @@ impl<'a> Rows<'a> {
                     words::tsvector, target
                  FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[],
                     $6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bytea[],
-                    $12::text[], $13::bigint[])
+                    $12::text[], $13::bigint[], $14::bool[])
                     AS new (conversation, seq, id, time, sender, device, kind, key, counted, headers,
-                        body, words, target)",
+                        body, words, target, kept) WHERE kept",
             )
             .await?;
         transaction
@@ -338,6 +355,7 @@ impl<'a> Rows<'a> {
                     &self.body,
                     &self.words,
                     &self.target,
+                    &self.kept,
                 ],
             )
             .await?;
@@ -365,9 +383,9 @@ impl<'a> Rows<'a> {
         let update = transaction
             .prepare_cached(
                 "UPDATE conversation SET last_seq = now.last_seq, last_time = now.last_time,
-                    counted = now.counted
-                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-                    AS now (id, last_seq, last_time, counted) WHERE conversation.id = now.id",
+                    counted = now.counted, gap = now.gap
+                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+                    AS now (id, last_seq, last_time, counted, gap) WHERE conversation.id = now.id",
             )
             .await?;
         let column = |value: fn(&Conversation) -> i64| -> Vec<i64> {
@@ -377,7 +395,8 @@ impl<'a> Rows<'a> {
         let last_seq = column(|one| to_sql(one.last_seq));
         let last_time = column(|one| to_sql(one.last_time));
         let counted = column(|one| to_sql(one.counted));
-        transaction.execute(&update, &[&id, &last_seq, &last_time, &counted]).await?;
+        let gap = column(|one| to_sql(one.gap));
+        transaction.execute(&update, &[&id, &last_seq, &last_time, &counted, &gap]).await?;
         Ok(())
     }
 
@@ -422,10 +441,10 @@ impl<'a> Rows<'a> {
             .prepare_cached(
                 // The conversations are locked: nothing comes between the look and the insert.
                 "WITH new AS (
-                    INSERT INTO outbox (conversation, seq, targets, node)
-                    SELECT conversation, seq, targets, $4
-                    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) WITH ORDINALITY
-                        AS now (conversation, seq, targets, place)
+                    INSERT INTO outbox (conversation, seq, targets, copy, node)
+                    SELECT conversation, seq, targets, copy, $4
+                    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $5::bytea[]) WITH ORDINALITY
+                        AS now (conversation, seq, targets, copy, place)
                     WHERE targets IS NOT NULL ORDER BY place RETURNING id, conversation, seq
                  ) SELECT id, conversation, seq,
                     EXISTS (SELECT 1 FROM outbox o
@@ -436,7 +455,7 @@ impl<'a> Rows<'a> {
             )
             .await?;
         let rows = transaction
-            .query(&insert, &[&self.conversation, &self.seq, &self.targets, &node])
+            .query(&insert, &[&self.conversation, &self.seq, &self.targets, &node, &self.copy])
             .await?;
         let names: HashMap<i64, &'a str> =
             self.conversation.iter().copied().zip(self.name.iter().copied()).collect();

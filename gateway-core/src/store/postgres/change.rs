@@ -7,7 +7,7 @@ use super::query::{headers, message_columns, stored_message};
 use super::search;
 use super::value::to_sql;
 use crate::names::ConversationId;
-use crate::store::change::{Change, Target, check_change, edited_headers, react, wiped_headers};
+use crate::store::change::{Change, Target, check_change, edited, has_copy, react, wiped_headers};
 use crate::store::pack::{pack_headers, pack_reactions};
 use crate::store::search::text_of_stored;
 use crate::store::{MessageId, MessageKind, NewMessage, StoreError, StoredMessage};
@@ -48,16 +48,16 @@ pub(super) async fn apply(
     let (place, seq) = (to_sql(target.seq), to_sql(seq));
     match message.kind {
         MessageKind::Edit => {
-            let keep = transaction
-                .prepare_cached(
-                    "INSERT INTO original (conversation, seq, headers, body)
-                     SELECT conversation, seq, headers, body FROM message
-                     WHERE conversation = $1 AND seq = $2 ON CONFLICT DO NOTHING",
-                )
-                .await?;
+            let keep = if message.is_kept_whole() {
+                "INSERT INTO original (conversation, seq, headers, body)
+                 SELECT conversation, seq, headers, body FROM message
+                 WHERE conversation = $1 AND seq = $2 ON CONFLICT DO NOTHING"
+            } else {
+                "DELETE FROM original WHERE conversation = $1 AND seq = $2"
+            };
+            let keep = transaction.prepare_cached(keep).await?;
             transaction.execute(&keep, &[&conversation, &place]).await?;
-            target.headers = edited_headers(target.headers, message);
-            target.body = message.body.clone();
+            (target.headers, target.body) = edited(target.headers, message);
             let words = text_of_stored(&target).and_then(|text| search::vector(conversation, text));
             let headers = pack_headers(&target.headers);
             let update = transaction
@@ -67,7 +67,7 @@ pub(super) async fn apply(
                 )
                 .await?;
             transaction
-                .execute(&update, &[&conversation, &place, &headers, &&*message.body, &seq, &words])
+                .execute(&update, &[&conversation, &place, &headers, &&*target.body, &seq, &words])
                 .await?;
         }
         MessageKind::Recall => {
@@ -87,6 +87,9 @@ pub(super) async fn apply(
                      WHERE conversation = $1 AND seq = $2",
                 )
                 .await?;
+            if has_copy(&target.headers) {
+                drop_copies(transaction, conversation, place).await?;
+            }
             let headers = pack_headers(&wiped_headers(target.headers));
             transaction.execute(&wipe, &[&conversation, &place, &headers, &seq]).await?;
             let forget = transaction
@@ -110,6 +113,22 @@ pub(super) async fn apply(
         _ => {}
     }
     Ok(Ok(target.seq))
+}
+
+/// What the outbox has of a message and of its edits beside what is stored
+async fn drop_copies(
+    transaction: &Transaction<'_>,
+    conversation: i64,
+    seq: i64,
+) -> Result<(), Failure> {
+    let drop = transaction
+        .prepare_cached(
+            "UPDATE outbox SET copy = NULL WHERE conversation = $1 AND (seq = $2 OR seq IN (
+                SELECT seq FROM message WHERE conversation = $1 AND target = $2 AND kind = $3))",
+        )
+        .await?;
+    transaction.execute(&drop, &[&conversation, &seq, &MessageKind::Edit.as_str()]).await?;
+    Ok(())
 }
 
 /// Lets messages count as unread only until a time

@@ -10,7 +10,7 @@ use super::change;
 use super::error::Failure;
 use super::value::{text, to_sql, unreadable, unsigned};
 use crate::names::{ConversationId, GroupName, UserName};
-use crate::store::pack::{unpack, unpack_headers, unpack_reactions};
+use crate::store::pack::{unpack, unpack_copy, unpack_headers, unpack_reactions};
 use crate::store::{
     ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
     Unpublished, UnreadRange,
@@ -126,7 +126,7 @@ pub(super) async fn position(
 ) -> Result<Position, Failure> {
     let statement = client
         .prepare_cached(
-            "SELECT c.last_seq,
+            "SELECT c.last_seq, c.gap,
                 (SELECT m.seq FROM message m WHERE m.conversation = c.id ORDER BY m.seq LIMIT 1)
              FROM conversation c WHERE c.name = $1",
         )
@@ -135,8 +135,9 @@ pub(super) async fn position(
         return Ok(Position::new(1, 0, epoch));
     };
     let last_seq = unsigned(&row, 0)?;
-    let first: Option<i64> = row.try_get(1)?;
-    Ok(Position::new(first.map_or(last_seq + 1, i64::cast_unsigned), last_seq, epoch))
+    let first: Option<i64> = row.try_get(2)?;
+    let position = Position::new(first.map_or(last_seq + 1, i64::cast_unsigned), last_seq, epoch);
+    Ok(position.with_gap(unsigned(&row, 1)?))
 }
 
 pub(super) async fn markers(
@@ -266,7 +267,9 @@ async fn last_messages(
             "SELECT ",
             message_columns!(),
             ", c.name, c.id FROM conversation c
-             JOIN message m ON m.conversation = c.id AND m.seq = c.last_seq WHERE c.id = ANY($1)"
+             CROSS JOIN LATERAL (
+                SELECT * FROM message WHERE conversation = c.id ORDER BY seq DESC LIMIT 1
+             ) m WHERE c.id = ANY($1)"
         ))
         .await?;
     let mut found = HashMap::new();
@@ -300,9 +303,10 @@ pub(super) async fn unpublished(
         .prepare_cached(concat!(
             "SELECT ",
             message_columns!(),
-            ", m.place, m.targets, m.name FROM (
-                SELECT m.*, o.id AS place, o.targets, c.name,
-                    sum(octet_length(m.body) + octet_length(m.headers) + 256) OVER
+            ", m.place, m.targets, m.name, m.number, m.copy FROM (
+                SELECT m.*, o.id AS place, o.targets, c.name, o.seq AS number, o.copy,
+                    sum(coalesce(octet_length(m.body) + octet_length(m.headers), 0)
+                        + coalesce(octet_length(o.copy), 0) + 256) OVER
                         (ORDER BY o.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
                 FROM (
                     SELECT * FROM outbox mine WHERE node = $4 AND id > $1
@@ -312,8 +316,8 @@ pub(super) async fn unpublished(
                         AND b.conversation = mine.conversation AND b.seq < mine.seq)
                     ORDER BY id LIMIT $2
                 ) o
-                JOIN message m ON m.conversation = o.conversation AND m.seq = o.seq
-                JOIN conversation c ON c.id = m.conversation
+                LEFT JOIN message m ON m.conversation = o.conversation AND m.seq = o.seq
+                JOIN conversation c ON c.id = o.conversation
              ) m WHERE coalesce(m.before, 0) < $3 ORDER BY m.place"
         ))
         .await?;
@@ -323,7 +327,12 @@ pub(super) async fn unpublished(
     rows.iter()
         .map(|row| {
             let targets = unpack(row.try_get(13)?).ok_or_else(|| unreadable("damaged targets"))?;
-            let message = stored_message(row, text(row, 14)?)?;
+            let conversation = text(row, 14)?;
+            let message = match row.try_get::<_, Option<&[u8]>>(16)? {
+                Some(copy) => unpack_copy(copy, conversation, unsigned(row, 15)?)
+                    .ok_or_else(|| unreadable("damaged message"))?,
+                None => stored_message(row, conversation)?,
+            };
             Ok(Unpublished::new(OutboxId::new(unsigned(row, 12)?), message, targets))
         })
         .collect()

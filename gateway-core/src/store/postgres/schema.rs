@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "changes", include_str!("migrations/0005_changes.sql")),
     (6, "people", include_str!("migrations/0006_people.sql")),
     (7, "retention", include_str!("migrations/0007_retention.sql")),
+    (8, "storage policy", include_str!("migrations/0008_storage_policy.sql")),
 ];
 
 /// Applies what is missing, all or nothing, and gives the epoch of the history in the database

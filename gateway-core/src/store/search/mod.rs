@@ -186,7 +186,7 @@ fn text_of<'a>(kind: MessageKind, headers: &[(String, String)], body: &'a [u8]) 
 /// The text of a message to be stored that can be searched for
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(in crate::store) fn text_of_new(message: &super::NewMessage) -> Option<&str> {
-    text_of(message.kind, &message.headers, &message.body)
+    text_of(message.kind, &message.headers, &message.body).filter(|_| message.is_kept_whole())
 }
 
 /// The text of a stored message that can be searched for

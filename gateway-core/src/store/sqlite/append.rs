@@ -8,10 +8,10 @@ use super::{change, place, search};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
 use crate::store::message::expiry;
-use crate::store::pack::{pack, pack_headers};
+use crate::store::pack::{pack, pack_copy, pack_headers};
 use crate::store::search::text_of_new;
 use crate::store::{
-    Appended, ChangeError, DEDUPE_MILLIS, Marker, Marks, MessageId, NewMessage, OutboxId,
+    Appended, ChangeError, DEDUPE_MILLIS, Keep, Marker, Marks, MessageId, NewMessage, OutboxId,
     StoreError,
 };
 
@@ -59,45 +59,35 @@ fn append_one(
     }
     conversation.last_seq += 1;
     conversation.last_time = conversation.last_time.max(now);
-    conversation.counted += u64::from(message.kind.counts_as_unread());
+    conversation.counted += u64::from(message.counts_as_unread());
+    if !message.is_kept_whole() {
+        conversation.gap = conversation.last_seq;
+    }
 
     let id = MessageId::generate();
     let place = place::of(conversation.id, conversation.last_seq);
-    connection
-        .prepare_cached(
-            "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body, target)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
-            place,
-            id.to_octets(),
-            to_sql(conversation.last_time),
-            message.sender.as_str(),
-            message.device.as_ref().map(AsRef::<str>::as_ref),
-            message.kind.as_str(),
-            message.idempotency_key,
-            to_sql(conversation.counted),
-            pack_headers(&message.headers),
-            &*message.body,
-            target,
-        ])?;
+    if message.keep != Keep::Nothing {
+        insert(connection, message, (place, id, target), &conversation)?;
+    }
     if let Some(text) = text_of_new(message) {
         search::add(connection, place, text)?;
     }
-    if message.kind.counts_as_unread()
+    if message.counts_as_unread()
         && let Some(until) = expiry(&message.headers)
     {
         change::fade(connection, place, until)?;
     }
     connection
         .prepare_cached(
-            "UPDATE conversation SET last_seq = ?2, last_time = ?3, counted = ?4 WHERE id = ?1",
+            "UPDATE conversation SET last_seq = ?2, last_time = ?3, counted = ?4, gap = ?5
+             WHERE id = ?1",
         )?
         .execute(params![
             conversation.id,
             to_sql(conversation.last_seq),
             to_sql(conversation.last_time),
             to_sql(conversation.counted),
+            to_sql(conversation.gap),
         ])?;
     let progress = Progress {
         read: conversation.last_seq,
@@ -107,9 +97,11 @@ fn append_one(
     progress.store(connection, conversation.id, &message.sender)?;
 
     let outbox = (!message.targets.is_empty()).then(|| {
+        let copy = || pack_copy(message, id, conversation.last_time);
+        let targets = pack(message.targets.iter().map(String::as_str));
         connection
-            .prepare_cached("INSERT INTO outbox (place, targets) VALUES (?1, ?2)")?
-            .insert(params![place, pack(message.targets.iter().map(String::as_str))])
+            .prepare_cached("INSERT INTO outbox (place, targets, copy) VALUES (?1, ?2, ?3)")?
+            .insert(params![place, targets, (!message.is_kept_whole()).then(copy)])
     });
     let outbox = outbox.transpose()?;
     if let Some(key) = &message.idempotency_key {
@@ -131,6 +123,39 @@ fn append_one(
     let seq = conversation.last_seq;
     let appended = Appended::new(message.conversation.clone(), seq, id, conversation.last_time);
     Ok(Ok(appended.with_outbox(outbox)))
+}
+
+/// Writes what is stored of a message
+fn insert(
+    connection: &Connection,
+    message: &NewMessage,
+    (place, id, target): (i64, MessageId, Option<i64>),
+    conversation: &Conversation,
+) -> rusqlite::Result<()> {
+    let (headers, body) = if message.is_kept_whole() {
+        (pack_headers(&message.headers), &*message.body)
+    } else {
+        (pack_headers(&message.stored_headers()), [].as_slice())
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body, target)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            place,
+            id.to_octets(),
+            to_sql(conversation.last_time),
+            message.sender.as_str(),
+            message.device.as_ref().map(AsRef::<str>::as_ref),
+            message.kind.as_str(),
+            message.idempotency_key,
+            to_sql(conversation.counted),
+            headers,
+            body,
+            target,
+        ])?;
+    Ok(())
 }
 
 /// What the first use of the message's key gave, if that was within the time that keys are remembered
@@ -180,13 +205,14 @@ struct Conversation {
     last_seq: u64,
     last_time: u64,
     counted: u64,
+    gap: u64,
 }
 
 impl Conversation {
     fn find(connection: &Connection, name: &ConversationId) -> rusqlite::Result<Option<Self>> {
         connection
             .prepare_cached(
-                "SELECT id, last_seq, last_time, counted FROM conversation WHERE name = ?1",
+                "SELECT id, last_seq, last_time, counted, gap FROM conversation WHERE name = ?1",
             )?
             .query_row([name.as_str()], |row| {
                 Ok(Self {
@@ -194,6 +220,7 @@ impl Conversation {
                     last_seq: unsigned(row, 1)?,
                     last_time: unsigned(row, 2)?,
                     counted: unsigned(row, 3)?,
+                    gap: unsigned(row, 4)?,
                 })
             })
             .optional()
@@ -214,7 +241,7 @@ impl Conversation {
                     .execute(params![user.as_str(), id])?;
             }
         }
-        Ok(Self { id, last_seq: 0, last_time: 0, counted: 0 })
+        Ok(Self { id, last_seq: 0, last_time: 0, counted: 0, gap: 0 })
     }
 }
 

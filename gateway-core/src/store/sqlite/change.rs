@@ -6,7 +6,7 @@ use super::query::{message_columns, stored_message};
 use super::value::to_sql;
 use super::{place, search};
 use crate::names::ConversationId;
-use crate::store::change::{Change, Target, check_change, edited_headers, react, wiped_headers};
+use crate::store::change::{Change, Target, check_change, edited, has_copy, react, wiped_headers};
 use crate::store::pack::{pack_headers, pack_reactions};
 use crate::store::search::text_of_stored;
 use crate::store::{MessageId, MessageKind, NewMessage, StoreError, StoredMessage};
@@ -47,14 +47,14 @@ pub(super) fn apply(
     let Some((place, mut target)) = found else { return Ok(Ok(0)) };
     match message.kind {
         MessageKind::Edit => {
-            connection
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO original (place, headers, body)
-                     SELECT place, headers, body FROM message WHERE place = ?1",
-                )?
-                .execute([place])?;
-            target.headers = edited_headers(target.headers, message);
-            target.body = message.body.clone();
+            let keep = if message.is_kept_whole() {
+                "INSERT OR IGNORE INTO original (place, headers, body)
+                 SELECT place, headers, body FROM message WHERE place = ?1"
+            } else {
+                "DELETE FROM original WHERE place = ?1"
+            };
+            connection.prepare_cached(keep)?.execute([place])?;
+            (target.headers, target.body) = edited(target.headers, message);
             search::remove(connection, place)?;
             if let Some(text) = text_of_stored(&target) {
                 search::add(connection, place, text)?;
@@ -64,7 +64,7 @@ pub(super) fn apply(
                 .prepare_cached(
                     "UPDATE message SET headers = ?2, body = ?3, edited = ?4 WHERE place = ?1",
                 )?
-                .execute(params![place, headers, &*message.body, to_sql(seq)])?;
+                .execute(params![place, headers, &*target.body, to_sql(seq)])?;
         }
         MessageKind::Recall => {
             let wipe =
@@ -74,8 +74,15 @@ pub(super) fn apply(
                 .query_map(params![place, MessageKind::Edit.as_str()], |row| row.get(0))?
                 .collect::<rusqlite::Result<Vec<i64>>>()?;
             let about = wiped_headers(message.headers.clone());
+            let copies = has_copy(&target.headers);
+            let drop_copy = |of: i64| {
+                let sql = "UPDATE outbox SET copy = NULL WHERE place = ?1";
+                if copies { connection.prepare_cached(sql)?.execute([of]) } else { Ok(0) }
+            };
+            drop_copy(place)?;
             for edit in edits {
                 connection.prepare_cached(wipe)?.execute(params![edit, pack_headers(&about)])?;
+                drop_copy(edit)?;
             }
             let headers = pack_headers(&wiped_headers(target.headers));
             connection.prepare_cached(wipe)?.execute(params![place, headers])?;

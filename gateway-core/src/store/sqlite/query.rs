@@ -7,7 +7,7 @@ use super::value::{text, to_sql, unreadable, unsigned};
 use super::{change, place};
 use crate::names::{ConversationId, GroupName, UserName};
 use crate::store::limits::octets_of_stored;
-use crate::store::pack::{unpack, unpack_headers, unpack_reactions};
+use crate::store::pack::{unpack, unpack_copy, unpack_headers, unpack_reactions};
 use crate::store::{
     ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
     Unpublished, UnreadRange,
@@ -132,14 +132,16 @@ pub(super) fn position(
     epoch: Epoch,
 ) -> rusqlite::Result<Position> {
     let found = connection
-        .prepare_cached("SELECT id, last_seq FROM conversation WHERE name = ?1")?
-        .query_row([conversation.as_str()], |row| Ok((row.get(0)?, unsigned(row, 1)?)))
+        .prepare_cached("SELECT id, last_seq, gap FROM conversation WHERE name = ?1")?
+        .query_row([conversation.as_str()], |row| {
+            Ok((row.get(0)?, unsigned(row, 1)?, unsigned(row, 2)?))
+        })
         .optional()?;
-    let Some((id, last_seq)) = found else { return Ok(Position::new(1, 0, epoch)) };
+    let Some((id, last_seq, gap)) = found else { return Ok(Position::new(1, 0, epoch)) };
     let first: Option<i64> = connection
         .prepare_cached("SELECT min(place) FROM message WHERE place > ?1 AND place < ?2")?
         .query_row(params![place::of(id, 0), place::of(id + 1, 0)], |row| row.get(0))?;
-    Ok(Position::new(first.map_or(last_seq + 1, place::seq), last_seq, epoch))
+    Ok(Position::new(first.map_or(last_seq + 1, place::seq), last_seq, epoch).with_gap(gap))
 }
 
 pub(super) fn markers(
@@ -284,8 +286,8 @@ pub(super) fn unpublished(
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         message_columns!(),
-        ", o.id, o.targets, c.name FROM outbox o
-         JOIN message m ON m.place = o.place JOIN conversation c ON c.id = m.place >> 32
+        ", o.id, o.targets, c.name, o.place, o.copy FROM outbox o
+         LEFT JOIN message m ON m.place = o.place JOIN conversation c ON c.id = o.place >> 32
          WHERE o.id > ?1 ORDER BY o.id LIMIT ?2"
     ))?;
     let after = to_sql(after.map_or(0, OutboxId::get));
@@ -293,7 +295,12 @@ pub(super) fn unpublished(
     let mut entries = Vec::new();
     let mut octets = 0;
     while let Some(row) = rows.next()? {
-        let message = stored_message(row, text(row, 14)?)?;
+        let conversation = text(row, 14)?;
+        let message = match row.get_ref(16)?.as_blob_or_null()? {
+            Some(copy) => unpack_copy(copy, conversation, place::seq(row.get(15)?))
+                .ok_or_else(|| unreadable(16, "damaged message"))?,
+            None => stored_message(row, conversation)?,
+        };
         let targets = row.get_ref(13)?.as_blob()?;
         let targets = unpack(targets).ok_or_else(|| unreadable(13, "damaged targets"))?;
         octets += octets_of_stored(&message);

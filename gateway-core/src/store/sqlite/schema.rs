@@ -27,6 +27,7 @@ pub(super) const MIGRATIONS: &[(u32, &str, &str)] = &[
     (4, "changes", include_str!("migrations/0004_changes.sql")),
     (5, "people", include_str!("migrations/0005_people.sql")),
     (6, "retention", include_str!("migrations/0006_retention.sql")),
+    (7, "storage policy", include_str!("migrations/0007_storage_policy.sql")),
 ];
 
 /// Holds the file against a second store, in this process or another; gone with the process however it ends

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 
 use super::super::*;
 use crate::store::{
-    Appended, ConversationSummary, Cut, Extent, Marker, Marks, MemoryStore, MessageId, MessageKind,
-    MessageStore, NewMessage, OutboxId, Page, Position, Search, SearchScope, StoreError,
-    StoredMessage, Unpublished, UnreadRange,
+    Appended, ConversationSummary, Cut, Extent, Keep, Marker, Marks, MemoryStore, MessageId,
+    MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search, SearchScope,
+    StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 
 /// What is wrong with a [`Broken`] store
@@ -45,6 +45,10 @@ enum Fault {
     ForgetsWhatWaits,
     SurveysTheSamePage,
     CountsWhatIsForgotten,
+    IgnoresThePolicy,
+    KeepsTheNameless,
+    PublishesWhatItStored,
+    HidesGaps,
 }
 
 /// A good store with one fault
@@ -87,6 +91,10 @@ impl MessageStore for Broken {
                     message.sender = UserName::new(&sender).unwrap();
                 }
                 Fault::IgnoresExpiry => message.headers.retain(|(name, _)| name != "expires"),
+                Fault::IgnoresThePolicy => message.keep = Keep::Everything,
+                Fault::KeepsTheNameless if message.keep == Keep::Nothing => {
+                    message.keep = Keep::Metadata;
+                }
                 Fault::PutsNothingOut => message.targets.clear(),
                 Fault::FindsInWhatIsNoText => {
                     message.headers.clear();
@@ -140,7 +148,8 @@ impl MessageStore for Broken {
     }
 
     async fn position(&self, conversation: &ConversationId) -> Result<Position, StoreError> {
-        self.inner.position(conversation).await
+        let position = self.inner.position(conversation).await?;
+        Ok(if self.fault == Fault::HidesGaps { position.with_gap(0) } else { position })
     }
 
     async fn mark(
@@ -226,6 +235,13 @@ impl MessageStore for Broken {
         match self.fault {
             Fault::ForgetsTheOutbox => entries.clear(),
             Fault::ReordersTheOutbox => entries.reverse(),
+            Fault::PublishesWhatItStored => {
+                for entry in &mut entries {
+                    let id = entry.message.message_id;
+                    let found = self.inner.find(&entry.message.conversation, id, false).await?;
+                    entry.message.body = found.map(|found| found.body).unwrap_or_default();
+                }
+            }
             _ => {}
         }
         Ok(entries)
@@ -338,6 +354,12 @@ async fn the_suite_catches_broken_stores_by_name() {
         (Fault::IgnoresTheCursorOfASearch, "search_gives_the_newest_first_page_by_page"),
         (Fault::FindsTheOldestFirst, "search_gives_the_newest_first_page_by_page"),
         (Fault::FindsNoChinese, "search_finds_parts_of_texts_without_spaces"),
+        (Fault::IgnoresThePolicy, "of_metadata_only_no_content_is_stored"),
+        (Fault::IgnoresThePolicy, "what_is_not_stored_has_a_number_only"),
+        (Fault::IgnoresThePolicy, "changes_follow_what_is_stored_of_them"),
+        (Fault::KeepsTheNameless, "what_is_not_stored_has_a_number_only"),
+        (Fault::PublishesWhatItStored, "the_outbox_has_all_of_what_is_not_stored"),
+        (Fault::HidesGaps, "position_tells_the_last_gap"),
         (Fault::FindsInWhatIsNoText, "search_finds_texts_of_plain_messages_only"),
     ];
     for (fault, name) in cases {
