@@ -369,7 +369,7 @@ impl Gateway {
 const NO_INVITATIONS: GatewayError =
     GatewayError::Refused(RefusedError::Denied("somebody takes no invitation from you"));
 
-fn check_title(title: &str) -> Result<(), GatewayError> {
+pub(crate) fn check_title(title: &str) -> Result<(), GatewayError> {
     if title.len() > MAX_TITLE_OCTETS || title.chars().any(char::is_control) {
         let problem = "must have at most 256 octets and no control characters";
         return Err(GatewayError::Invalid { name: "title", problem });

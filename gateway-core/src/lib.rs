@@ -1,6 +1,7 @@
 //! An instant-messaging gateway as a library: sessions, routing, inboxes, storage, REST.
 
 mod address;
+mod archive;
 mod attachments;
 mod auth;
 mod authorizer;
@@ -11,7 +12,6 @@ mod clock;
 mod destination;
 mod directory;
 mod error;
-mod export;
 mod feed;
 mod gateway;
 mod groups;
@@ -43,6 +43,7 @@ pub mod testkit;
 #[cfg(feature = "webhooks")]
 mod webhooks;
 
+pub use archive::{Export, Import, ImportError, ImportFault, MAX_IMPORT_LINE};
 pub use attachments::{AttachmentError, AttachmentLimits, Upload};
 pub use auth::{
     AnonymousAuthenticator, AttemptLimiter, AuthError, Authenticator, AuthenticatorChain,
@@ -70,7 +71,6 @@ pub use directory::{
     Role, UnknownHistoryFrom, UnknownRole,
 };
 pub use error::{GatewayError, RefusedError};
-pub use export::Export;
 pub use gateway::{Gateway, History};
 #[cfg(feature = "webhooks")]
 pub use http_client::{HttpAnswer, HttpClient, HttpError, InvalidUrl, OutgoingUrl, Reach};
@@ -95,12 +95,12 @@ pub use search::Found;
 pub use send::{SendKind, SendRequest, Sent};
 pub use store::{
     Appended, Change, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent,
-    Formatter, InvalidCursor, InvalidMessageId, InvalidSearch, Keep, MAX_KEY_OCTETS, MAX_PHRASES,
-    MAX_QUERY_OCTETS, MAX_REACTION_OCTETS, MAX_REACTIONS, Marker, Marks, MemoryStore, MessageId,
-    MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Reaction, Renewal, Retention,
-    RetentionRules, Search, SearchCursor, SearchScope, SearchTerms, SharedOutbox, StoragePolicy,
-    StorageRules, StoreError, StoredMessage, UnknownKeep, UnknownMessageKind, Unpublished,
-    UnreadRange,
+    Formatter, Imported, InvalidCursor, InvalidMessageId, InvalidSearch, Keep, MAX_KEY_OCTETS,
+    MAX_PHRASES, MAX_QUERY_OCTETS, MAX_REACTION_OCTETS, MAX_REACTIONS, Marker, Marks, MemoryStore,
+    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Reaction, Renewal,
+    Retention, RetentionRules, Search, SearchCursor, SearchScope, SearchTerms, SharedOutbox,
+    StoragePolicy, StorageRules, StoreError, StoredMessage, UnknownKeep, UnknownMessageKind,
+    Unpublished, UnreadRange,
 };
 #[cfg(feature = "postgres")]
 pub use store::{PostgresOptions, PostgresStore};

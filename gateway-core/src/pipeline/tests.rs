@@ -12,7 +12,7 @@ use crate::directory::MemoryDirectory;
 use crate::lock::lock;
 use crate::names::GroupName;
 use crate::store::{
-    ConversationSummary, Cut, Extent, Marker, Marks, MemoryStore, Page, Position, Search,
+    ConversationSummary, Cut, Extent, Imported, Marker, Marks, MemoryStore, Page, Position, Search,
     StoredMessage, Unpublished, UnreadRange,
 };
 
@@ -173,6 +173,14 @@ impl MessageStore for SlowStore {
 
     async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), StoreError> {
         self.inner.mark_published(ids).await
+    }
+
+    async fn import(
+        &self,
+        conversation: &ConversationId,
+        batch: Vec<Imported>,
+    ) -> Result<u64, StoreError> {
+        self.inner.import(conversation, batch).await
     }
 
     async fn health(&self) -> Result<(), StoreError> {

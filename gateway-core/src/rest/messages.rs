@@ -1,11 +1,8 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -16,7 +13,8 @@ use super::problem::Problem;
 use crate::destination::Destination;
 use crate::names::{ConversationId, UserName};
 use crate::send::{SendRequest, Sent};
-use crate::store::StoredMessage;
+
+pub(super) use crate::archive::MessageLine as Message;
 
 /// A message to send.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -130,71 +128,4 @@ fn request(
         request = request.with_header("in-reply-to", message)?;
     }
     Ok(request)
-}
-
-/// A stored message.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Message {
-    id: String,
-    #[schema(value_type = String)]
-    conversation: ConversationId,
-    /// Its number in the conversation, from 1.
-    seq: u64,
-    #[schema(value_type = String)]
-    from: UserName,
-    /// When it was stored, in milliseconds since 1970 (UTC).
-    timestamp: u64,
-    kind: &'static str,
-    body: String,
-    /// How `body` is written: `utf8`, or `base64` where it is no text.
-    body_encoding: &'static str,
-    content_type: Option<String>,
-    /// What travelled with it.
-    headers: BTreeMap<String, String>,
-    /// The `seq` of its last edit.
-    edited: Option<u64>,
-    /// The `seq` of its recall.
-    recalled: Option<u64>,
-    /// The reaction of each user who has one.
-    reactions: BTreeMap<String, String>,
-}
-
-impl From<&StoredMessage> for Message {
-    fn from(message: &StoredMessage) -> Self {
-        let (body, body_encoding) = match std::str::from_utf8(&message.body) {
-            Ok(text) => (text.to_owned(), "utf8"),
-            Err(_) => (STANDARD.encode(&message.body), "base64"),
-        };
-        let mut content_type = None;
-        let mut headers = BTreeMap::new();
-        for (name, value) in &message.headers {
-            if name == "content-type" {
-                content_type = Some(value.clone());
-            } else {
-                headers.entry(name.clone()).or_insert_with(|| value.clone());
-            }
-        }
-        if let Some(key) = &message.idempotency_key {
-            headers.insert("idempotency-key".to_owned(), key.clone());
-        }
-        Self {
-            id: message.message_id.to_string(),
-            conversation: message.conversation.clone(),
-            seq: message.seq,
-            from: message.sender.clone(),
-            timestamp: message.timestamp,
-            kind: message.kind.as_str(),
-            body,
-            body_encoding,
-            content_type,
-            headers,
-            edited: message.edited,
-            recalled: message.recalled,
-            reactions: message
-                .reactions
-                .iter()
-                .map(|reaction| (reaction.user.to_string(), reaction.text.clone()))
-                .collect(),
-        }
-    }
 }

@@ -188,6 +188,7 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::history))
         .routes(routes!(export::export))
+        .routes(routes!(export::import))
         .routes(routes!(search::search))
         .routes(routes!(conversations::message))
         .routes(routes!(attachments::upload))

@@ -46,6 +46,14 @@ impl Problem {
         }
     }
 
+    /// With another detail, unless it says only that the server failed.
+    pub(super) fn saying(mut self, detail: String) -> Self {
+        if self.status != StatusCode::INTERNAL_SERVER_ERROR {
+            self.detail = detail;
+        }
+        self
+    }
+
     pub(super) fn too_many(retry_after: Duration) -> Self {
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,

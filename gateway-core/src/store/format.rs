@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Appended, ConversationSummary, Cut, Extent, Marker, Marks, MessageId, MessageStore, NewMessage,
-    OutboxId, Page, Position, Search, SharedOutbox, StoreError, StoredMessage, Unpublished,
-    UnreadRange,
+    Appended, ConversationSummary, Cut, Extent, Imported, Marker, Marks, MessageId, MessageStore,
+    NewMessage, OutboxId, Page, Position, Search, SharedOutbox, StoreError, StoredMessage,
+    Unpublished, UnreadRange,
 };
 use crate::names::{ConversationId, GroupName, UserName};
 
@@ -49,6 +49,21 @@ pub(crate) struct FormattedStore {
 impl FormattedStore {
     pub(crate) fn new(inner: Arc<dyn MessageStore>, formatter: Arc<dyn Formatter>) -> Self {
         Self { inner, formatter }
+    }
+
+    /// Gives a message that another store had its form in this one
+    fn store_again(&self, message: &mut StoredMessage) -> Result<(), StoreError> {
+        if message.recalled.is_some() && message.body.is_empty() {
+            return Ok(());
+        }
+        let (conversation, sender) = (message.conversation.clone(), message.sender.clone());
+        let mut new = NewMessage::new(conversation, sender, std::mem::take(&mut message.body));
+        new.headers = std::mem::take(&mut message.headers);
+        new.kind = message.kind;
+        new.idempotency_key.clone_from(&message.idempotency_key);
+        self.formatter.store(&mut new)?;
+        (message.headers, message.body) = (new.headers, new.body);
+        Ok(())
     }
 
     fn load_all(&self, mut messages: Vec<StoredMessage>) -> Result<Vec<StoredMessage>, StoreError> {
@@ -181,6 +196,20 @@ impl MessageStore for FormattedStore {
         limit: usize,
     ) -> Result<u64, StoreError> {
         self.inner.forget(conversation, cut, limit).await
+    }
+
+    async fn import(
+        &self,
+        conversation: &ConversationId,
+        mut batch: Vec<Imported>,
+    ) -> Result<u64, StoreError> {
+        for one in &mut batch {
+            self.store_again(&mut one.message)?;
+            if let Some(original) = &mut one.original {
+                self.store_again(original)?;
+            }
+        }
+        self.inner.import(conversation, batch).await
     }
 
     async fn health(&self) -> Result<(), StoreError> {

@@ -1,4 +1,5 @@
 mod change;
+mod import;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -13,9 +14,9 @@ use super::limits::{check, octets_of, octets_of_stored};
 use super::message::expiry;
 use super::search::text_of_stored;
 use super::{
-    Appended, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent, Keep, Marker,
-    Marks, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search,
-    SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent, Imported, Keep,
+    Marker, Marks, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,
+    Search, SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, ConversationKind, GroupName, UserName};
@@ -155,6 +156,23 @@ impl Conversation {
     }
 }
 
+/// The conversation, which begins now if it is not there
+fn begin<'a>(
+    conversations: &'a mut HashMap<ConversationId, Conversation>,
+    direct: &mut HashMap<UserName, HashSet<ConversationId>>,
+    id: &ConversationId,
+) -> &'a mut Conversation {
+    let conversation = conversations.entry(id.clone()).or_default();
+    if conversation.last_seq == 0
+        && let ConversationKind::Direct(one, other) = id.kind()
+    {
+        for person in [one, other] {
+            direct.entry(person).or_default().insert(id.clone());
+        }
+    }
+    conversation
+}
+
 /// Takes away what a recalled message and its edits, which wait in the outbox, have said; gives the octets
 fn wipe(outbox: &mut BTreeMap<OutboxId, Unpublished>, target: MessageId) -> usize {
     let text = target.to_string();
@@ -194,14 +212,7 @@ impl State {
 
         let targets = message.targets.clone();
         let id = message.conversation.clone();
-        let conversation = self.conversations.entry(id.clone()).or_default();
-        if conversation.last_seq == 0
-            && let ConversationKind::Direct(one, other) = id.kind()
-        {
-            for person in [one, other] {
-                self.direct.entry(person).or_default().insert(id.clone());
-            }
-        }
+        let conversation = begin(&mut self.conversations, &mut self.direct, &id);
         let seq = conversation.last_seq + 1;
         let (grown, shrunk) = conversation.change(&message, seq)?;
         self.octets = (self.octets + grown).saturating_sub(shrunk);
@@ -534,6 +545,14 @@ impl MessageStore for MemoryStore {
         limit: usize,
     ) -> Result<u64, StoreError> {
         Ok(self.state().cut(conversation, cut, limit))
+    }
+
+    async fn import(
+        &self,
+        conversation: &ConversationId,
+        batch: Vec<Imported>,
+    ) -> Result<u64, StoreError> {
+        self.state().import(conversation, batch, self.max_octets)
     }
 
     async fn health(&self) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 mod change;
 mod error;
 mod format;
+mod import;
 mod keep;
 mod limits;
 mod memory;
@@ -32,6 +33,7 @@ pub use change::{Change, ChangeError, MAX_REACTION_OCTETS, MAX_REACTIONS, Reacti
 pub use error::StoreError;
 pub(crate) use format::FormattedStore;
 pub use format::Formatter;
+pub use import::Imported;
 pub(crate) use keep::STORED;
 pub use keep::{Keep, StoragePolicy, StorageRules, UnknownKeep};
 pub use limits::MAX_KEY_OCTETS;
@@ -245,6 +247,23 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
         conversation: &ConversationId,
         cut: Cut,
         limit: usize,
+    ) -> Result<u64, StoreError>;
+
+    /// Stores messages of a conversation as another store had them, in the order of `seq`, each at its place; gives how
+    /// many of them were not there before
+    ///
+    /// They are unread, found and shown like others. They go to no outbox, move no markers, and their idempotency keys
+    /// are not remembered. A `seq` that is left out moves [`Position::gap`], and so does a message that
+    /// was not stored as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] where a place is taken by another message, or lies before the last one and is empty;
+    /// [`StoreError`] where the store cannot be written. Nothing of the batch is stored then.
+    async fn import(
+        &self,
+        conversation: &ConversationId,
+        batch: Vec<Imported>,
     ) -> Result<u64, StoreError>;
 
     /// Whether the store can be read and written now

@@ -11,6 +11,7 @@ use super::changes::{
     an_edit_shows_its_body_and_the_original_is_kept, only_what_may_be_changed_is_changed,
     search_follows_edits_and_recalls, what_is_recalled_or_has_expired_is_not_unread,
 };
+use super::import::{an_import_over_other_messages_is_refused, what_is_imported_is_as_it_was};
 use super::keep::{
     changes_follow_what_is_stored_of_them, of_metadata_only_no_content_is_stored,
     position_tells_the_last_gap, the_outbox_has_all_of_what_is_not_stored,
@@ -90,6 +91,8 @@ macro_rules! __message_store_checks {
             the_outbox_has_all_of_what_is_not_stored
             position_tells_the_last_gap
             changes_follow_what_is_stored_of_them
+            what_is_imported_is_as_it_was
+            an_import_over_other_messages_is_refused
             health_is_good
         }
     };

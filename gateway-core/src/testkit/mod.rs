@@ -13,6 +13,7 @@
 mod blob;
 mod changes;
 mod directory;
+mod import;
 mod keep;
 mod message_store;
 mod retention;

@@ -156,15 +156,15 @@ async fn first_uses<'a>(
 }
 
 /// A conversation that nobody else appends to until the end of the transaction
-struct Conversation {
-    id: i64,
-    last_seq: u64,
-    last_time: u64,
-    counted: u64,
-    gap: u64,
+pub(super) struct Conversation {
+    pub(super) id: i64,
+    pub(super) last_seq: u64,
+    pub(super) last_time: u64,
+    pub(super) counted: u64,
+    pub(super) gap: u64,
 }
 
-async fn lock_conversations<'a>(
+pub(super) async fn lock_conversations<'a>(
     transaction: &Transaction<'_>,
     names: &BTreeSet<&'a str>,
 ) -> Result<HashMap<&'a str, Conversation>, Failure> {

@@ -3,6 +3,7 @@
 mod append;
 mod change;
 mod error;
+mod import;
 mod nodes;
 mod query;
 mod retention;
@@ -26,9 +27,9 @@ use tokio_postgres::config::{Config, Host};
 pub(crate) use self::error::Failure;
 use self::nodes::Node;
 use super::{
-    Appended, ConversationSummary, Cut, Epoch, Extent, Marker, Marks, MessageId, MessageStore,
-    NewMessage, OutboxId, Page, Position, Search, SharedOutbox, StoreError, StoredMessage,
-    Unpublished, UnreadRange,
+    Appended, ConversationSummary, Cut, Epoch, Extent, Imported, Marker, Marks, MessageId,
+    MessageStore, NewMessage, OutboxId, Page, Position, Search, SharedOutbox, StoreError,
+    StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -360,6 +361,18 @@ impl MessageStore for PostgresStore {
         let about = (conversation.clone(), cut, limit);
         self.transact(&about, |transaction, (conversation, cut, limit)| {
             Box::pin(retention::forget(transaction, conversation, *cut, *limit))
+        })
+        .await
+    }
+
+    async fn import(
+        &self,
+        conversation: &ConversationId,
+        batch: Vec<Imported>,
+    ) -> Result<u64, StoreError> {
+        let about = (conversation.clone(), batch);
+        self.transact(&about, |transaction, (conversation, batch)| {
+            Box::pin(import::import(transaction, conversation, batch))
         })
         .await
     }

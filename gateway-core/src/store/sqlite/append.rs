@@ -77,18 +77,7 @@ fn append_one(
     {
         change::fade(connection, place, until)?;
     }
-    connection
-        .prepare_cached(
-            "UPDATE conversation SET last_seq = ?2, last_time = ?3, counted = ?4, gap = ?5
-             WHERE id = ?1",
-        )?
-        .execute(params![
-            conversation.id,
-            to_sql(conversation.last_seq),
-            to_sql(conversation.last_time),
-            to_sql(conversation.counted),
-            to_sql(conversation.gap),
-        ])?;
+    conversation.update(connection)?;
     let progress = Progress {
         read: conversation.last_seq,
         delivered: conversation.last_seq,
@@ -200,16 +189,19 @@ fn forgotten(now: u64) -> i64 {
     to_sql(now) - to_sql(DEDUPE_MILLIS)
 }
 
-struct Conversation {
-    id: i64,
-    last_seq: u64,
-    last_time: u64,
-    counted: u64,
-    gap: u64,
+pub(super) struct Conversation {
+    pub(super) id: i64,
+    pub(super) last_seq: u64,
+    pub(super) last_time: u64,
+    pub(super) counted: u64,
+    pub(super) gap: u64,
 }
 
 impl Conversation {
-    fn find(connection: &Connection, name: &ConversationId) -> rusqlite::Result<Option<Self>> {
+    pub(super) fn find(
+        connection: &Connection,
+        name: &ConversationId,
+    ) -> rusqlite::Result<Option<Self>> {
         connection
             .prepare_cached(
                 "SELECT id, last_seq, last_time, counted, gap FROM conversation WHERE name = ?1",
@@ -226,7 +218,23 @@ impl Conversation {
             .optional()
     }
 
-    fn create(connection: &Connection, name: &ConversationId) -> rusqlite::Result<Self> {
+    pub(super) fn update(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "UPDATE conversation SET last_seq = ?2, last_time = ?3, counted = ?4, gap = ?5
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                self.id,
+                to_sql(self.last_seq),
+                to_sql(self.last_time),
+                to_sql(self.counted),
+                to_sql(self.gap),
+            ])?;
+        Ok(())
+    }
+
+    pub(super) fn create(connection: &Connection, name: &ConversationId) -> rusqlite::Result<Self> {
         let id = connection
             .prepare_cached(
                 "INSERT INTO conversation (name, last_seq, last_time, counted) VALUES (?1, 0, 0, 0)",

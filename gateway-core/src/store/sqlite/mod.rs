@@ -2,6 +2,7 @@
 
 mod append;
 mod change;
+mod import;
 mod place;
 mod pool;
 mod query;
@@ -24,9 +25,9 @@ use self::pool::Pool;
 use self::writer::Writer;
 use super::limits::octets_of;
 use super::{
-    Appended, ConversationSummary, Cut, Epoch, Extent, Marker, Marks, MessageId, MessageStore,
-    NewMessage, OutboxId, Page, Position, Search, StoreError, StoredMessage, Unpublished,
-    UnreadRange,
+    Appended, ConversationSummary, Cut, Epoch, Extent, Imported, Marker, Marks, MessageId,
+    MessageStore, NewMessage, OutboxId, Page, Position, Search, StoreError, StoredMessage,
+    Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, GroupName, UserName};
@@ -258,6 +259,16 @@ impl MessageStore for SqliteStore {
     ) -> Result<u64, StoreError> {
         let conversation = conversation.clone();
         self.write(SMALL, move |tx| retention::forget(tx, &conversation, cut, limit)).await
+    }
+
+    async fn import(
+        &self,
+        conversation: &ConversationId,
+        batch: Vec<Imported>,
+    ) -> Result<u64, StoreError> {
+        let octets = batch.iter().map(Imported::octets).sum();
+        let conversation = conversation.clone();
+        self.write(octets, move |tx| import::import(tx, &conversation, &batch)).await?
     }
 
     async fn health(&self) -> Result<(), StoreError> {

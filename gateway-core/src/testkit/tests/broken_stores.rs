@@ -4,9 +4,9 @@ use async_trait::async_trait;
 
 use super::super::*;
 use crate::store::{
-    Appended, ConversationSummary, Cut, Extent, Keep, Marker, Marks, MemoryStore, MessageId,
-    MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search, SearchScope,
-    StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ConversationSummary, Cut, Extent, Imported, Keep, Marker, Marks, MemoryStore,
+    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search,
+    SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 
 /// What is wrong with a [`Broken`] store
@@ -49,6 +49,9 @@ enum Fault {
     KeepsTheNameless,
     PublishesWhatItStored,
     HidesGaps,
+    ForgetsOriginalsOfImports,
+    RenumbersImports,
+    ImportsOverOthers,
 }
 
 /// A good store with one fault
@@ -278,6 +281,27 @@ impl MessageStore for Broken {
         self.inner.forget(conversation, cut, limit).await
     }
 
+    async fn import(
+        &self,
+        conversation: &ConversationId,
+        mut batch: Vec<Imported>,
+    ) -> Result<u64, StoreError> {
+        let last = self.inner.position(conversation).await?.last_seq;
+        match self.fault {
+            Fault::ForgetsOriginalsOfImports => {
+                batch.iter_mut().for_each(|one| one.original = None);
+            }
+            Fault::RenumbersImports => {
+                for (one, seq) in batch.iter_mut().zip(last + 1..) {
+                    one.message.seq = seq;
+                }
+            }
+            Fault::ImportsOverOthers => batch.retain(|one| one.message.seq > last),
+            _ => {}
+        }
+        self.inner.import(conversation, batch).await
+    }
+
     async fn health(&self) -> Result<(), StoreError> {
         self.inner.health().await
     }
@@ -360,6 +384,9 @@ async fn the_suite_catches_broken_stores_by_name() {
         (Fault::KeepsTheNameless, "what_is_not_stored_has_a_number_only"),
         (Fault::PublishesWhatItStored, "the_outbox_has_all_of_what_is_not_stored"),
         (Fault::HidesGaps, "position_tells_the_last_gap"),
+        (Fault::ForgetsOriginalsOfImports, "what_is_imported_is_as_it_was"),
+        (Fault::RenumbersImports, "what_is_imported_is_as_it_was"),
+        (Fault::ImportsOverOthers, "an_import_over_other_messages_is_refused"),
         (Fault::FindsInWhatIsNoText, "search_finds_texts_of_plain_messages_only"),
     ];
     for (fault, name) in cases {
