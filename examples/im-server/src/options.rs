@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Command, FromArgMatches as _};
-use gateway_core::Rule;
+use gateway_core::{Rule, StorageRule};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::BrokerKind;
@@ -115,6 +115,18 @@ pub(crate) struct Options {
         default_value_t = 0
     )]
     pub(crate) keep_messages: u64,
+
+    /// How much is stored of which conversations, the first rule that fits decides: `metadata direct:*`,
+    /// `nothing group:secret-*`; everything of all else
+    #[arg(
+        help_heading = "Storage",
+        long,
+        env = "IM_STORE_ONLY",
+        value_name = "RULE",
+        value_delimiter = ';'
+    )]
+    #[serde(deserialize_with = "value::list")]
+    pub(crate) store_only: Vec<StorageRule>,
 
     /// Largest attachment in MiB; 0 for no attachments
     #[arg(

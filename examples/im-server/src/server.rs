@@ -13,8 +13,8 @@ use gateway_core::{
     GatewayError, HttpClient, Interceptor, JwtAuthenticator, JwtOptions, MemoryDirectory,
     MemoryPresence, MemoryRegistry, MemoryStore, MessageId, MessageStore, PasswordError,
     PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach, Registry, RestApi, Retention,
-    RetentionRules, Rules, Secret, SqliteStore, StoreError, TokenKey, UserName, WebhookOptions,
-    Webhooks, operations, websocket, websocket_with_cookie,
+    RetentionRules, Rules, Secret, SqliteStore, StorageRules, StoreError, TokenKey, UserName,
+    WebhookOptions, Webhooks, operations, websocket, websocket_with_cookie,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::TcpAcceptor;
@@ -218,6 +218,7 @@ async fn assemble(
         .rules(options.allow.clone())
         .guests(Arc::new(Rules::new(options.guests.clone(), Arc::new(Closed::new()))))
         .drain(Drain::new(Drain::DEFAULT.per_second, Duration::from_secs(options.drain.into())))
+        .storage(Arc::new(options.store_only.iter().cloned().collect::<StorageRules>()))
         .retention(RetentionRules::new().rule("*", retention(options)))
         .server_name(concat!("im-server/", env!("CARGO_PKG_VERSION")))
         .build()?)

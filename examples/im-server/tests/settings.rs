@@ -40,13 +40,14 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
     let (code, shown, said) = outcome(
         im_server(folder.path())
             .args(["--config", "im.toml", "--check-config", "--rest-rate", "3", "--open=false"])
-            .args(["--admin", "alice", "--admin", "bob"])
+            .args(["--admin", "alice", "--admin", "bob", "--store-only", "metadata direct:*"])
             .envs([("IM_REST_RATE", "2"), ("IM_KEEP_DAYS", "2"), ("IM_USER", "dave:x eve:y")]),
     );
     assert_eq!(code, 0, "{said}");
     for line in [
         "rest-rate = 3",
         "keep-days = 2",
+        "store-only = [\"metadata direct:*\"]",
         "keep-messages = 1",
         "open = false",
         "no-signup = true",

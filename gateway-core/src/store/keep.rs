@@ -1,7 +1,10 @@
 //! How much of a message is stored.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{IN_REPLY_TO, MessageKind, NewMessage};
 use crate::names::ConversationId;
@@ -65,6 +68,75 @@ pub trait StoragePolicy: Debug + Send + Sync + 'static {
     fn keep(&self, message: &NewMessage) -> Keep;
 }
 
+/// How much is stored of some conversations, written `KEEP PATTERN`
+///
+/// ```
+/// # use gateway_core::StorageRule;
+/// for rule in ["nothing group:secret-*", "metadata direct:*", "everything *"] {
+///     rule.parse::<StorageRule>()?;
+/// }
+/// # Ok::<(), gateway_core::InvalidStorageRule>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageRule {
+    keep: Keep,
+    pattern: String,
+}
+
+/// Why a text is no [`StorageRule`]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidStorageRule {
+    /// It has another form
+    #[error("a storage rule is written KEEP PATTERN, such as `metadata direct:*`")]
+    Form,
+    /// What is to be kept
+    #[error(transparent)]
+    Keep(#[from] UnknownKeep),
+    /// A pattern that fits no conversation
+    #[error(
+        "a pattern is a conversation, as direct:alice:bob or group:ops, or its beginning and *"
+    )]
+    Pattern,
+}
+
+impl FromStr for StorageRule {
+    type Err = InvalidStorageRule;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStorageRule> {
+        let (keep, pattern) = text.split_once(' ').ok_or(InvalidStorageRule::Form)?;
+        let fits = match pattern.strip_suffix('*') {
+            Some(beginning) => ["direct:", "group:"]
+                .iter()
+                .any(|kind| kind.starts_with(beginning) || beginning.starts_with(kind)),
+            None => ConversationId::new(pattern).is_ok(),
+        };
+        if !fits {
+            return Err(InvalidStorageRule::Pattern);
+        }
+        Ok(Self { keep: keep.parse()?, pattern: pattern.to_owned() })
+    }
+}
+
+impl fmt::Display for StorageRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.keep.as_str(), self.pattern)
+    }
+}
+
+impl Serialize for StorageRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for StorageRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|error| D::Error::custom(format_args!("`{text}`: {error}")))
+    }
+}
+
 /// How much is stored of which conversation: the first rule that fits decides; without one, everything
 ///
 /// Patterns are those of [`RetentionRules`](crate::RetentionRules).
@@ -77,7 +149,7 @@ pub trait StoragePolicy: Debug + Send + Sync + 'static {
 ///     .rule("direct:*", Keep::Metadata);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StorageRules(Vec<(String, Keep)>);
+pub struct StorageRules(Vec<StorageRule>);
 
 impl StorageRules {
     /// Everything is stored
@@ -89,15 +161,21 @@ impl StorageRules {
     /// Adds a rule, for conversations that no earlier one fits
     #[must_use]
     pub fn rule(mut self, pattern: impl Into<String>, keep: Keep) -> Self {
-        self.0.push((pattern.into(), keep));
+        self.0.push(StorageRule { keep, pattern: pattern.into() });
         self
+    }
+}
+
+impl FromIterator<StorageRule> for StorageRules {
+    fn from_iter<I: IntoIterator<Item = StorageRule>>(rules: I) -> Self {
+        Self(rules.into_iter().collect())
     }
 }
 
 impl StoragePolicy for StorageRules {
     fn keep(&self, message: &NewMessage) -> Keep {
-        let rule = self.0.iter().find(|(pattern, _)| fits(pattern, &message.conversation));
-        rule.map_or(Keep::Everything, |(_, keep)| *keep)
+        let rule = self.0.iter().find(|rule| fits(&rule.pattern, &message.conversation));
+        rule.map_or(Keep::Everything, |rule| rule.keep)
     }
 }
 
@@ -162,6 +240,18 @@ mod tests {
             ("group:a", Keep::Everything),
         ] {
             assert_eq!(keep(name), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_read_as_it_is_written() {
+        for text in ["nothing group:a", "metadata direct:a:b", "everything group:a-*", "nothing *"]
+        {
+            assert_eq!(text.parse::<StorageRule>().map(|rule| rule.to_string()), Ok(text.into()));
+        }
+        for text in ["", "nothing", "none *", "nothing groups:*", "nothing a", "nothing direct:b:a"]
+        {
+            assert!(text.parse::<StorageRule>().is_err(), "{text:?}");
         }
     }
 }

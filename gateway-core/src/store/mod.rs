@@ -35,7 +35,7 @@ pub(crate) use format::FormattedStore;
 pub use format::Formatter;
 pub use import::Imported;
 pub(crate) use keep::STORED;
-pub use keep::{Keep, StoragePolicy, StorageRules, UnknownKeep};
+pub use keep::{InvalidStorageRule, Keep, StoragePolicy, StorageRule, StorageRules, UnknownKeep};
 pub use limits::MAX_KEY_OCTETS;
 pub use memory::MemoryStore;
 pub use message::{
