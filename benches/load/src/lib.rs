@@ -8,13 +8,17 @@
 //! It trusts nothing: every body says which flow it belongs to and which message of it it is, and is
 //! compared octet by octet. A run with a lost, repeated, reordered or corrupted message is a failed run.
 
+mod ballast;
 mod body;
 mod connection;
 mod engine;
 mod error;
+pub mod figures;
 mod frames;
+mod http;
 mod latency;
 mod ledger;
+mod local;
 mod pace;
 mod process;
 mod progress;
@@ -23,9 +27,11 @@ mod scan;
 pub mod scenario;
 mod target;
 
+pub use ballast::Ballast;
 pub use error::LoadError;
 pub use latency::Latency;
 pub use ledger::Faults;
+pub use local::{Keeping, Local, beside, im_server_program};
 pub use process::{Usage, pin, raise_file_limit};
 pub use progress::{Progress, Silent};
 pub use report::Report;

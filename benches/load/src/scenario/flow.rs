@@ -83,10 +83,15 @@ pub(super) struct Flows {
     pub(super) opened: u64,
     /// The end of the run: connections may end as well.
     pub(super) over: bool,
+    /// Receivers of which the server has all acknowledgements
+    pub(super) settled: usize,
     /// Flows of which something was completed
     may_send: Vec<usize>,
     micros: u64,
 }
+
+/// Names the receipt of a DISCONNECT.
+const GOODBYE: &[u8] = b"goodbye";
 
 impl Flows {
     pub(super) fn new(
@@ -108,6 +113,7 @@ impl Flows {
             faults: Faults::default(),
             opened: 0,
             over: false,
+            settled: 0,
             may_send: Vec::new(),
             micros: 0,
         })
@@ -142,6 +148,21 @@ impl Flows {
         {
             send(flow, outbox, micros, &self.pattern);
         }
+    }
+
+    /// Lets every receiver disconnect, whose receipt says that the server has all acknowledgements.
+    /// Gives how many there are.
+    pub(super) fn disconnect(&self, engine: &mut Engine<'_>) -> usize {
+        let mut all = 0;
+        for (index, receiver) in self.receivers.iter().enumerate() {
+            if receiver.is_some()
+                && let Some(outbox) = engine.outbox_anyway(index)
+            {
+                outbox.frame(&[b"DISCONNECT\nreceipt:", GOODBYE, b"\n\n\0"]);
+                all += 1;
+            }
+        }
+        all
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -234,6 +255,7 @@ impl Handler for Flows {
     }
 
     fn receipt(&mut self, _index: usize, id: &[u8]) {
+        self.settled += usize::from(id == GOODBYE);
         if let Some((index, seq)) = read_receipt(id) {
             if let Some(flow) = self.flows.get_mut(index) {
                 flow.confirmed += 1;

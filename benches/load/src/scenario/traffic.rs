@@ -154,6 +154,9 @@ impl Traffic {
         pump.sending = false;
         pump.drain(&mut engine, &mut flows, progress)?;
         pump.drain_slow(&mut engine, &mut flows)?;
+        if self.ack == Ack::Individual {
+            pump.settle(&mut engine, &mut flows)?;
+        }
 
         let mut report = after.since(&before);
         report.scenario.clone_from(&self.name);
@@ -325,6 +328,20 @@ impl Pump {
             }
             self.turn(engine, flows, Instant::now() + Duration::from_millis(100))?;
         }
+    }
+
+    /// Waits until the server has all acknowledgements: what is open comes into the next run.
+    fn settle(&mut self, engine: &mut Engine<'_>, flows: &mut Flows) -> Result<(), LoadError> {
+        let all = flows.disconnect(engine);
+        let mut moved = (Instant::now(), 0);
+        // Not every server answers.
+        while flows.settled < all && moved.0.elapsed() < Duration::from_secs(1) {
+            self.turn(engine, flows, Instant::now() + Duration::from_millis(100))?;
+            if flows.settled > moved.1 {
+                moved = (Instant::now(), flows.settled);
+            }
+        }
+        Ok(())
     }
 
     /// Lets slow readers have what is left for them.

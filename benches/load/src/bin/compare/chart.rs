@@ -1,7 +1,8 @@
 //! The rates as a chart: bars on a logarithmic axis.
 
+use stomp_load::figures::number;
+
 use super::contender::Contender;
-use super::page::number;
 use super::results::Results;
 use super::work::{Measure, Work};
 

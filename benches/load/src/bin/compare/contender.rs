@@ -1,20 +1,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 use mq_bridge::testkit::servers::{ActiveMq, RabbitMq, ServerError};
 use serde::{Deserialize, Serialize};
-use stomp_load::Target;
-use tempfile::TempDir;
+use stomp_load::{Keeping, Local, Target, beside};
 use tokio::runtime::Runtime;
 
+use super::Failure;
 use super::work::{PEOPLE, Work};
-use super::{Failure, http};
 
 /// Who is compared
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
@@ -74,11 +72,11 @@ impl Fleet {
             runtime,
         };
         if has(Contender::ImServer) {
-            fleet.transient = Some(Local::im_server(&fleet.program, Keeping::Memory)?);
-            fleet.durable = Some(Local::im_server(&fleet.program, Keeping::Files)?);
+            fleet.transient = Some(Local::im_server(&fleet.program, Keeping::Memory, 0)?);
+            fleet.durable = Some(Local::im_server(&fleet.program, Keeping::Files, PEOPLE)?);
         }
         if has(Contender::Forwarder) {
-            fleet.forwarder = Some(Local::forwarder()?);
+            fleet.forwarder = Some(Local::forwarder(&beside("bare-forwarder")?)?);
         }
         if has(Contender::Rabbitmq) {
             fleet.rabbitmq = installed(fleet.runtime.block_on(RabbitMq::start()))?;
@@ -108,12 +106,12 @@ impl Fleet {
         let missing = || format!("{contender} does not run");
         if work.fresh {
             let fresh = match contender {
-                Contender::ImServer => Some(Local::im_server(&self.program, Keeping::Memory)?),
-                Contender::Forwarder => Some(Local::forwarder()?),
+                Contender::ImServer => Some(Local::im_server(&self.program, Keeping::Memory, 0)?),
+                Contender::Forwarder => Some(Local::forwarder(&beside("bare-forwarder")?)?),
                 _ => None,
             };
             if let Some(fresh) = fresh {
-                return Ok((fresh.target.clone(), Some(fresh)));
+                return Ok((fresh.target().clone(), Some(fresh)));
             }
         }
         let local = match contender {
@@ -135,7 +133,7 @@ impl Fleet {
             }
         };
         let local = local.as_ref().ok_or_else(missing)?;
-        Ok((if work.people { local.people()? } else { local.target.clone() }, None))
+        Ok((if work.people { local.people()? } else { local.target().clone() }, None))
     }
 
     /// What they say of themselves, and this system of itself.
@@ -170,126 +168,6 @@ fn installed<T>(started: Result<T, ServerError>) -> Result<Option<T>, Failure> {
             Ok(None)
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keeping {
-    Memory,
-    Files,
-}
-
-/// A server of ours, killed with the value
-pub(crate) struct Local {
-    child: Child,
-    target: Target,
-    http: Option<SocketAddr>,
-    people: std::cell::OnceCell<Vec<String>>,
-    _folder: Option<TempDir>,
-}
-
-impl Local {
-    fn im_server(program: &Path, keeping: Keeping) -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
-        let mut command = Command::new(program);
-        command.args(["--http", "127.0.0.1:0", "--stomp", "127.0.0.1:0", "--open", "--data"]);
-        command.arg(folder.path());
-        if keeping == Keeping::Memory {
-            command.args(["--broker", "memory", "--store", "memory"]);
-        }
-        let mut users = "bench:bench-secret".to_owned();
-        if keeping == Keeping::Files {
-            for number in 0..PEOPLE {
-                users.push_str(&format!(" person{number}:secret-{number}"));
-            }
-        }
-        command.env("IM_USER", users).env("IM_LOG", "error");
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let url = line(&mut child, "  websocket  ")?;
-        let address: stomp_load::Address = url.parse()?;
-        let http = address.socket;
-        let pid = child.id();
-        let mut local = Self {
-            child,
-            target: Target::new(address).with_pid(Some(pid)),
-            http: Some(http),
-            people: std::cell::OnceCell::new(),
-            _folder: Some(folder),
-        };
-        // Looking at a token costs less than hashing a password, for a client as for us.
-        let token = http::token(http, "bench", "bench-secret")?;
-        local.target.login = "bench".to_owned();
-        local.target.passcode = token;
-        Ok(local)
-    }
-
-    fn forwarder() -> Result<Self, Failure> {
-        let program = std::env::current_exe()?.with_file_name("bare-forwarder");
-        let mut child = Command::new(program).stdout(Stdio::piped()).spawn()?;
-        let address = line(&mut child, "ready ")?;
-        let target = Target::new(format!("ws://{address}/ws").parse()?);
-        let target = target.with_pid(Some(child.id()));
-        Ok(Self { child, target, http: None, people: std::cell::OnceCell::new(), _folder: None })
-    }
-
-    /// The same server, each connection signing in as somebody else.
-    fn people(&self) -> Result<Target, Failure> {
-        let (Some(http), None) = (self.http, self.people.get()) else {
-            return Ok(self.as_people());
-        };
-        let tokens: Result<Vec<String>, Failure> = (0..PEOPLE)
-            .map(|number| {
-                http::token(http, &format!("person{number}"), &format!("secret-{number}"))
-            })
-            .collect();
-        let _ = self.people.set(tokens?);
-        Ok(self.as_people())
-    }
-
-    fn as_people(&self) -> Target {
-        let tokens = self.people.get().cloned().unwrap_or_default();
-        self.target.clone().with_login("person{n}", "").with_passcodes(tokens)
-    }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What a child prints behind `begin`; the rest of its output is read and thrown away.
-fn line(child: &mut Child, begin: &str) -> Result<String, Failure> {
-    let output = child.stdout.take().ok_or("a child without output")?;
-    let mut lines = BufReader::new(output).lines();
-    for line in lines.by_ref() {
-        if let Some(rest) = line?.strip_prefix(begin) {
-            let rest = rest.trim().to_owned();
-            std::thread::spawn(move || lines.for_each(drop));
-            return Ok(rest);
-        }
-    }
-    let _ = child.kill();
-    Err(format!("the server ended before it was ready: {}", child.wait()?).into())
-}
-
-/// The release build of im-server, made now unless one is named.
-pub(crate) fn server_program(named: Option<&Path>) -> Result<PathBuf, Failure> {
-    if let Some(path) = named {
-        return Ok(path.to_owned());
-    }
-    let program = std::env::current_exe()?.with_file_name("im-server");
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        let built = Command::new(cargo).args(["build", "--release", "-p", "im-server"]).status()?;
-        if !built.success() {
-            return Err("im-server could not be built".into());
-        }
-    }
-    if program.is_file() {
-        Ok(program)
-    } else {
-        Err(format!("{} is missing: cargo build --release -p im-server", program.display()).into())
     }
 }
 

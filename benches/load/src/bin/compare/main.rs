@@ -4,7 +4,6 @@
 
 mod chart;
 mod contender;
-mod http;
 mod page;
 mod results;
 mod work;
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use stomp_load::{Progress, pin, raise_file_limit};
+use stomp_load::{Progress, figures, im_server_program, pin, raise_file_limit};
 
 use contender::{Contender, Fleet};
 use results::{Outcome, Results};
@@ -100,7 +99,8 @@ fn run(options: &Options) -> Result<bool, Failure> {
         let chart = path.with_extension("svg");
         fs::write(&chart, chart::svg(&results))?;
         let name = chart.file_name().unwrap_or_default().to_string_lossy();
-        let text = page::insert(&fs::read_to_string(path)?, &tables, &name)?;
+        let tables = format!("![the same as a chart]({name})\n\n{tables}");
+        let text = figures::insert(&fs::read_to_string(path)?, "compare", &tables)?;
         fs::write(path, text)?;
     }
     Ok(results.is_clean())
@@ -114,7 +114,7 @@ fn measure(options: &Options) -> Result<Results, Failure> {
     let to_server = || if apart { pin(&[options.server_core]) } else { Ok(()) };
     let to_load = || if apart { pin(&[options.load_core]) } else { Ok(()) };
 
-    let program = contender::server_program(options.im_server.as_deref())?;
+    let program = im_server_program(options.im_server.as_deref())?;
     let chosen = |contender: &Contender| {
         options.contenders.is_empty() || options.contenders.contains(contender)
     };

@@ -1,19 +1,10 @@
 //! The results as Markdown.
 
+use stomp_load::figures::number;
+
 use super::contender::Contender;
-use super::results::{Results, Spread};
+use super::results::Results;
 use super::work::{Measure, Work};
-
-const BEGIN: &str = "<!-- compare: begin -->";
-const END: &str = "<!-- compare: end -->";
-
-/// The page with the tables between its marks.
-pub(crate) fn insert(page: &str, tables: &str, chart: &str) -> Result<String, String> {
-    let missing = || format!("the page lacks {BEGIN} and {END}");
-    let (before, rest) = page.split_once(BEGIN).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    Ok(format!("{before}{BEGIN}\n\n![the same as a chart]({chart})\n\n{tables}\n{END}{after}"))
-}
 
 /// What was measured, and where.
 pub(crate) fn tables(results: &Results) -> String {
@@ -101,11 +92,11 @@ fn verdict(results: &Results, work: &Work) -> String {
     let mut met = true;
     let mut ratio = |other, bar: Option<f64>| {
         let Some(ratio) = results.ratio(work, other) else { return "-".to_owned() };
-        let Some(bar) = bar else { return spread(ratio) };
+        let Some(bar) = bar else { return ratio.to_string() };
         let good = if less { ratio.median <= bar } else { ratio.median >= bar };
         met &= good;
         let sign = if less { "≤" } else { "≥" };
-        format!("{} {} {sign} {}", spread(ratio), mark(good), number(bar))
+        format!("{ratio} {} {sign} {}", mark(good), number(bar))
     };
     let rabbitmq = ratio(Contender::Rabbitmq, work.bars.rabbitmq);
     let activemq = ratio(Contender::Activemq, work.bars.activemq);
@@ -130,52 +121,10 @@ const fn mark(good: bool) -> &'static str {
     if good { "✓" } else { "✗" }
 }
 
-fn spread(Spread { median, least, most }: Spread) -> String {
-    format!("{} ({} to {})", number(median), number(least), number(most))
-}
-
 fn shown(measure: Measure, value: f64) -> String {
     match measure {
         Measure::Rate => number(value),
         Measure::P99 => format!("{:.2}", value / 1000.0),
         Measure::Memory => format!("{:.2}", value / 1024.0),
-    }
-}
-
-/// Three digits that mean something, blanks between thousands.
-pub(crate) fn number(value: f64) -> String {
-    if value >= 1000.0 {
-        let step = 10_f64.powf(value.log10().floor() - 2.0);
-        let digits = format!("{:.0}", (value / step).round() * step);
-        let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
-        let groups: Vec<_> = groups.into_iter().map(String::from_utf8_lossy).collect();
-        groups.join(" ")
-    } else if value >= 100.0 {
-        format!("{value:.0}")
-    } else if value >= 10.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.2}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_have_three_digits_that_mean_something() {
-        let shown = [0.333, 9.87, 12.34, 123.4, 1234.0, 98_765.0, 1_234_567.0].map(number);
-        assert_eq!(shown, ["0.33", "9.87", "12.3", "123", "1 230", "98 800", "1 230 000"]);
-    }
-
-    #[test]
-    fn tables_go_between_the_marks_and_nowhere_else() {
-        let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let new = insert(&page, "new\n", "p.svg").expect("marks");
-        assert!(new.starts_with("a\n") && new.ends_with("\nb\n"), "{new}");
-        assert!(new.contains("new") && !new.contains("old"), "{new}");
-        assert_eq!(insert(&new, "new\n", "p.svg").expect("marks"), new, "again changes nothing");
-        assert!(insert("no marks", "new", "p.svg").is_err());
     }
 }

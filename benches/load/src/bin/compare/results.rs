@@ -3,6 +3,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 use stomp_load::Report;
+use stomp_load::figures::Spread;
 
 use super::contender::Contender;
 use super::work::Work;
@@ -41,24 +42,6 @@ impl Outcome {
             Self::Report(_) => None,
             Self::Failed(reason) => Some(reason.clone()),
         }
-    }
-}
-
-/// The middle of some numbers, and how far they spread
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
-}
-
-impl Spread {
-    pub(crate) fn of(mut numbers: Vec<f64>) -> Option<Self> {
-        numbers.sort_by(f64::total_cmp);
-        let (least, most) = (*numbers.first()?, *numbers.last()?);
-        let (low, high) = ((numbers.len() - 1) / 2, numbers.len() / 2);
-        let median = (numbers.get(low)? + numbers.get(high)?) / 2.0;
-        Some(Self { median, least, most })
     }
 }
 
@@ -149,14 +132,6 @@ mod tests {
         let mut report: Report = serde_json::from_value(text).expect("a report");
         report.per_second = per_second;
         Outcome::Report(Box::new(report))
-    }
-
-    #[test]
-    fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
-        assert_eq!(Spread::of(vec![]), None);
-        let odd = Spread::of(vec![3.0, 1.0, 9.0]).expect("some");
-        assert_eq!((odd.least, odd.median, odd.most), (1.0, 3.0, 9.0));
-        assert_eq!(Spread::of(vec![4.0, 1.0]).expect("some").median, 2.5);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Failure;
+use crate::LoadError;
 
 /// A token of the user, for the password.
-pub(crate) fn token(server: SocketAddr, name: &str, password: &str) -> Result<String, Failure> {
+pub(crate) fn token(server: SocketAddr, name: &str, password: &str) -> Result<String, LoadError> {
     let body = json!({ "name": name, "password": password }).to_string();
     let mut stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -21,8 +21,9 @@ pub(crate) fn token(server: SocketAddr, name: &str, password: &str) -> Result<St
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer has no end")?;
-    let status = head.lines().next().unwrap_or_default();
-    let token = serde_json::from_str::<Value>(body)?["token"].as_str().map(str::to_owned);
-    token.ok_or_else(|| format!("{name} gets no token: {status}").into())
+    let status = answer.lines().next().unwrap_or_default();
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let token = serde_json::from_str::<Value>(body).ok();
+    let token = token.and_then(|answer| answer["token"].as_str().map(str::to_owned));
+    token.ok_or_else(|| LoadError::Server(format!("{name} gets no token: {status}")))
 }

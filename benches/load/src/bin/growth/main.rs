@@ -1,0 +1,168 @@
+//! Measures what a delivery costs the server as something grows: connections, destinations,
+//! subscribers, bodies, stored messages.
+//!
+//! `growth --help` lists what can be set; docs/performance.md says what it does.
+
+mod curve;
+mod page;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+use stomp_load::{LoadError, figures, im_server_program, pin, raise_file_limit};
+
+use curve::{Curve, Pace};
+
+/// What ends the program early
+type Failure = Box<dyn std::error::Error>;
+
+/// Measures what a delivery costs im-server as something grows.
+#[derive(Debug, Parser)]
+#[command(max_term_width = 100)]
+struct Options {
+    /// Shorter runs, and not as far: a first look, in some minutes
+    #[arg(long)]
+    quick: bool,
+
+    /// Only curves whose name contains one of these
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Stored messages up to which it is measured [default: 1000000, quick: 100000]
+    #[arg(long)]
+    stored: Option<usize>,
+
+    /// Core of the server
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+
+    /// Core of the generator
+    #[arg(long, default_value_t = 1)]
+    load_core: usize,
+
+    /// The server's program, instead of one that is built now
+    #[arg(long, env = "IM_SERVER")]
+    im_server: Option<PathBuf>,
+
+    /// Keeps the results in this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+
+    /// Runs nothing: takes the results that an earlier run kept
+    #[arg(long)]
+    from: Option<PathBuf>,
+
+    /// Puts the tables into this page, between its marks, and the chart beside it
+    #[arg(long, value_name = "PAGE")]
+    write: Option<PathBuf>,
+}
+
+/// What a curve has shown
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Results {
+    quick: bool,
+    minutes: f64,
+    curves: Vec<(Curve, Vec<Point>)>,
+}
+
+/// One size, measured some times
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Point {
+    size: usize,
+    per_second: Vec<f64>,
+    cpu_micros: Vec<f64>,
+    rss: u64,
+    /// What a server may not do to messages, or why it could not be measured
+    problem: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("growth: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether no message was lost, repeated, reordered or corrupted.
+fn run(options: &Options) -> Result<bool, Failure> {
+    let results = match &options.from {
+        Some(path) => serde_json::from_slice(&fs::read(path)?)?,
+        None => measure(options)?,
+    };
+    if let Some(path) = &options.json {
+        fs::write(path, serde_json::to_vec_pretty(&results)?)?;
+    }
+    let tables = page::tables(&results);
+    println!("{tables}");
+    if let Some(path) = &options.write {
+        let chart = path.with_file_name("growth.svg");
+        fs::write(&chart, page::svg(&results))?;
+        let text = format!("![the same as curves](growth.svg)\n\n{tables}");
+        fs::write(path, figures::insert(&fs::read_to_string(path)?, "growth", &text)?)?;
+    }
+    let mut points = results.curves.iter().flat_map(|(_, points)| points);
+    Ok(points.all(|point| point.problem.is_none()))
+}
+
+fn measure(options: &Options) -> Result<Results, Failure> {
+    raise_file_limit();
+    let apart = std::thread::available_parallelism()?.get() > 1;
+    let program = im_server_program(options.im_server.as_deref())?;
+    let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
+    let stored = options.stored.unwrap_or(if options.quick { 100_000 } else { 1_000_000 });
+    let chosen = |curve: &Curve| {
+        options.only.is_empty()
+            || options.only.iter().any(|only| curve.name().contains(only.as_str()))
+    };
+    let start = Instant::now();
+    let mut curves = Vec::new();
+    for curve in Curve::ALL.into_iter().filter(chosen) {
+        // A child inherits the core that it is started on.
+        let cores = |core| if apart { pin(&[core]) } else { Ok(()) };
+        cores(options.server_core)?;
+        let mut server = curve.start(&program)?;
+        cores(options.load_core)?;
+        let sizes = curve.sizes(options.quick, stored);
+        let bar = ProgressBar::new(sizes.len() as u64).with_message(curve.name());
+        let mut points = Vec::new();
+        for size in sizes {
+            points.push(point(&mut server, size, pace));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        curves.push((curve, points));
+    }
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    Ok(Results { quick: options.quick, minutes, curves })
+}
+
+fn point(server: &mut curve::Server, size: usize, pace: Pace) -> Point {
+    let mut point =
+        Point { size, per_second: Vec::new(), cpu_micros: Vec::new(), rss: 0, problem: None };
+    let outcome = (|| {
+        server.grow(size, pace)?;
+        for _ in 0..pace.rounds {
+            let report = server.measure(size, pace)?;
+            point.per_second.push(report.per_second);
+            point.cpu_micros.extend(report.server_cpu_micros);
+            point.rss = report.server_rss.unwrap_or_default();
+            if report.faults.any() {
+                point.problem = Some(report.faults.to_string());
+            }
+        }
+        Ok::<(), LoadError>(())
+    })();
+    if let Err(error) = outcome {
+        point.problem = Some(error.to_string());
+    }
+    point
+}
