@@ -12,6 +12,7 @@ use crate::{LoadError, Target, http};
 
 /// Where im-server keeps messages
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Keeping {
     /// In memory
     Memory,
