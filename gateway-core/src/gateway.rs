@@ -25,6 +25,7 @@ use crate::groups::GroupLocks;
 use crate::hub::{Drops, Hub};
 use crate::interceptor::{Interceptor, intercept};
 use crate::lock::lock;
+use crate::metrics::Metrics;
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::outgoing::{self, Stamp};
 use crate::pipeline::Pipeline;
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     guests: Arc<dyn Authorizer>,
     pub(crate) hub: Hub,
     pub(crate) drops: Drops,
+    pub(crate) metrics: Metrics,
     pipeline: Mutex<Option<Pipeline>>,
     pipeline_task: Mutex<Option<JoinHandle<()>>>,
     people: People,
@@ -134,6 +136,7 @@ impl Gateway {
                 clock,
                 hub: Hub::new(Arc::clone(&broker), drops.clone()),
                 drops,
+                metrics: Metrics::default(),
                 broker,
                 store,
                 directory,

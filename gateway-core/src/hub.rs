@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use futures::StreamExt;
@@ -9,6 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::feed::{Feed, FeedLimits, FeedReader};
 use crate::lock::lock;
+use crate::metrics::Counter;
 use crate::outgoing::Outgoing;
 
 /// What may wait between the broker and the fan-out of one topic, in octets.
@@ -17,17 +17,42 @@ const TOPIC_BUFFER: usize = 8 * 1024 * 1024;
 /// How many live messages were dropped for slow subscribers, each counted for each of them; cheap to
 /// clone, and all clones count together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Drops(Arc<AtomicU64>);
+pub(crate) struct Drops(Arc<[Counter; DropReason::ALL.len()]>);
+
+/// Why live messages are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DropReason {
+    /// The buffer of a subscriber was full.
+    Subscriber,
+    /// The buffer between broker and node was.
+    Node,
+    /// The client has too much to acknowledge to be told of signals.
+    Unacknowledged,
+}
+
+impl DropReason {
+    pub(crate) const ALL: [Self; 3] = [Self::Subscriber, Self::Node, Self::Unacknowledged];
+}
 
 impl Drops {
-    pub(crate) fn add(&self, count: u64) {
+    pub(crate) fn add(&self, reason: DropReason, count: u64) {
         if count > 0 {
-            self.0.fetch_add(count, Ordering::Relaxed);
+            self.of(reason).add(count);
         }
     }
 
+    pub(crate) fn of(&self, reason: DropReason) -> &Counter {
+        let [subscriber, node, unacknowledged] = &*self.0;
+        match reason {
+            DropReason::Subscriber => subscriber,
+            DropReason::Node => node,
+            DropReason::Unacknowledged => unacknowledged,
+        }
+    }
+
+    /// For all reasons.
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.iter().map(Counter::get).sum()
     }
 }
 
@@ -144,12 +169,12 @@ async fn pump(
         let lost = live.dropped() - dropped_before;
         dropped_before += lost;
         let feeds = lock(&topic.feeds);
-        drops.add(lost);
+        drops.add(DropReason::Node, lost);
         let messages: Vec<_> =
             batch.into_iter().map(|delivery| Arc::new(Outgoing::new(delivery.message))).collect();
         for feed in feeds.iter() {
             feed.lag(lost);
-            drops.add(feed.push(&messages));
+            drops.add(DropReason::Subscriber, feed.push(&messages));
         }
     }
     // The broker has ended it: whoever comes from now on starts anew.

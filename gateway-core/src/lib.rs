@@ -22,6 +22,7 @@ mod interceptor;
 #[cfg(feature = "rest")]
 mod keys;
 mod lock;
+mod metrics;
 mod names;
 mod outgoing;
 mod people;

@@ -236,6 +236,11 @@ pub(crate) fn seq_of(message: &Message) -> Option<u64> {
     message.headers.get_str("seq")?.parse().ok()
 }
 
+/// When the gateway took a message, in milliseconds since 1970.
+pub(crate) fn timestamp_of(message: &Message) -> Option<u64> {
+    message.headers.get_str("timestamp")?.parse().ok()
+}
+
 /// Whether the message says that `user` is no longer a member of the group.
 pub(crate) fn removes(message: &Message, user: &UserName) -> bool {
     #[derive(serde::Deserialize)]

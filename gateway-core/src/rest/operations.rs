@@ -11,6 +11,8 @@ use axum::routing::get;
 use mq_bridge::Health;
 
 use crate::gateway::Gateway;
+use crate::hub::DropReason;
+use crate::metrics::{BOUNDS, COMMANDS, Histogram};
 
 /// How long the store may take to say that it works
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,7 +72,8 @@ async fn metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
     let (broker_fault, store_fault) = faults(&gateway).await;
     let broker = gateway.broker().metrics();
     let up = |fault: Option<String>| u64::from(fault.is_none());
-    let mut text = String::with_capacity(4096);
+    let counts = &gateway.inner.metrics;
+    let mut text = String::with_capacity(8192);
     for (name, kind, help, value) in [
         (
             "im_sessions",
@@ -78,11 +81,12 @@ async fn metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
             "Sessions that are signed in",
             gateway.inner.sessions.count() as u64,
         ),
+        ("im_connections", "gauge", "Connections, signed in or not", counts.connections.get()),
         (
-            "im_dropped_total",
+            "im_expired_total",
             "counter",
-            "Live messages dropped for slow subscribers",
-            gateway.dropped(),
+            "Messages that had expired when they were about to be sent",
+            counts.expired.get(),
         ),
         (
             "im_broker_up",
@@ -130,5 +134,65 @@ async fn metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
         // Writing to a String does not fail.
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
     }
+    labelled(&mut text, &gateway);
+    for (name, help, histogram) in [
+        (
+            "im_receipt_seconds",
+            "From a SEND that wants a receipt to its RECEIPT",
+            &counts.receipt_time,
+        ),
+        (
+            "im_delivery_seconds",
+            "From the timestamp of a message to its MESSAGE, for one of sixteen of each session",
+            &counts.delivery_time,
+        ),
+    ] {
+        timed(&mut text, name, help, histogram);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// The counters that have labels.
+fn labelled(text: &mut String, gateway: &Gateway) {
+    let (counts, drops) = (&gateway.inner.metrics, &gateway.inner.drops);
+    let received = COMMANDS.iter().zip(&counts.received);
+    let received =
+        received.map(|(command, counter)| (format!("in\",command=\"{command}"), counter));
+    let sent =
+        [("MESSAGE", &counts.messages), ("RECEIPT", &counts.receipts), ("ERROR", &counts.errors)];
+    let sent = sent.map(|(command, counter)| (format!("out\",command=\"{command}"), counter));
+    let frames: Vec<_> = received.chain(sent).collect();
+    let sign_ins = [("accepted", &counts.accepted), ("refused", &counts.refused)];
+    let sign_ins = sign_ins.map(|(outcome, counter)| (outcome.to_owned(), counter));
+    let dropped = DropReason::ALL.map(|reason| {
+        let name = match reason {
+            DropReason::Subscriber => "subscriber",
+            DropReason::Node => "node",
+            DropReason::Unacknowledged => "unacknowledged",
+        };
+        (name.to_owned(), drops.of(reason))
+    });
+    for (name, help, label, counters) in [
+        ("im_frames_total", "STOMP frames, but for heart-beats", "direction", frames.as_slice()),
+        ("im_sign_ins_total", "CONNECTs", "outcome", &sign_ins),
+        ("im_dropped_total", "Live messages dropped for slow subscribers", "reason", &dropped),
+    ] {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        for (value, counter) in counters {
+            let _ = writeln!(text, "{name}{{{label}=\"{value}\"}} {}", counter.get());
+        }
+    }
+}
+
+fn timed(text: &mut String, name: &str, help: &str, histogram: &Histogram) {
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} histogram\n");
+    let mut count = 0;
+    let bounds = BOUNDS.iter().map(|micros| Duration::from_micros(*micros).as_secs_f64());
+    for (bound, observed) in bounds.chain([f64::INFINITY]).zip(histogram.buckets()) {
+        count += observed;
+        let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+        let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+    }
+    let sum = histogram.sum().as_secs_f64();
+    let _ = write!(text, "{name}_sum {sum}\n{name}_count {count}\n");
 }

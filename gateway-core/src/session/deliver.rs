@@ -10,7 +10,11 @@ use super::input::{Ended, Input};
 use super::run::{Session, Subscriber, Token};
 use super::subscribe::Kind;
 use crate::feed::FeedItem;
+use crate::hub::DropReason;
 use crate::outgoing::{self, Outgoing};
+
+/// One in so many deliveries of a session is timed, the first of them.
+const TIMED: u32 = 16;
 
 impl Session {
     pub(super) fn on_input(&mut self, key: u64, input: Input) {
@@ -60,13 +64,17 @@ impl Session {
         };
         let token = Token { subscriber: key, tag: Some(tag) };
         match self.connection.session().deliver(&subscriber.id, frame, token, redelivered) {
-            Ok(()) if subscriber.auto => self.written.push((key, tag)),
-            Ok(()) => {}
+            Ok(()) => {
+                if subscriber.auto {
+                    self.written.push((key, tag));
+                }
+                self.delivered(&message);
+            }
             Err(error) => {
                 // The bounds are such that it fits; where it does not, the client is cut off, and
                 // everything comes again.
                 tracing::warn!(%error, "a delivery was not taken by the session");
-                self.connection.fail(CloseCode::POLICY, "too slow: messages pile up");
+                self.end(CloseCode::POLICY, "too slow: messages pile up");
             }
         }
     }
@@ -75,7 +83,23 @@ impl Session {
     fn has_expired(&self, message: &Message) -> bool {
         let Some(expires) = message.expires else { return false };
         let now = Duration::from_millis(self.inner.clock.now_millis());
-        expires.duration_since(UNIX_EPOCH).is_ok_and(|expires| expires <= now)
+        let expired = expires.duration_since(UNIX_EPOCH).is_ok_and(|expires| expires <= now);
+        if expired {
+            self.inner.metrics.expired.add(1);
+        }
+        expired
+    }
+
+    /// Counts a MESSAGE of this session; some of them are timed.
+    fn delivered(&mut self, message: &Message) {
+        if self.delivered.is_multiple_of(TIMED)
+            && let Some(since) = outgoing::timestamp_of(message)
+        {
+            let now = self.inner.clock.now_millis();
+            let time = Duration::from_millis(now.saturating_sub(since));
+            self.inner.metrics.delivery_time.observe(time);
+        }
+        self.delivered = self.delivered.wrapping_add(1);
     }
 
     /// A live message. Where the client leaves too many unacknowledged, signals are dropped; all else
@@ -112,7 +136,7 @@ impl Session {
                 return;
             }
             if full {
-                self.inner.drops.add(1);
+                self.inner.drops.add(DropReason::Unacknowledged, 1);
                 return;
             }
         }
@@ -121,9 +145,12 @@ impl Session {
         if let Err(error) = session.deliver(&subscriber.id, frame, token, false) {
             // As for deliveries: within the bounds it fits.
             tracing::warn!(%error, "a message was not taken by the session");
-            self.connection.fail(CloseCode::POLICY, "too slow: messages pile up");
-        } else if full && !inbox {
-            subscriber.input.pause(true);
+            self.end(CloseCode::POLICY, "too slow: messages pile up");
+        } else {
+            if full && !inbox {
+                subscriber.input.pause(true);
+            }
+            self.delivered(message.message());
         }
     }
 
@@ -157,10 +184,10 @@ impl Session {
             Ended::Broker(Some(EndReason::TakenOver)) => {
                 let reply = ErrorReply::new("device taken over")
                     .body("A newer session of this device has subscribed to the inbox.");
-                self.connection.fail(CloseCode::POLICY, reply);
+                self.end(CloseCode::POLICY, reply);
             }
             Ended::TooSlow => {
-                self.connection.fail(CloseCode::POLICY, "too slow: a topic's buffer is full");
+                self.end(CloseCode::POLICY, "too slow: a topic's buffer is full");
             }
             Ended::Missed => {
                 let reply = ErrorReply::new("too slow: what was missed is not stored")
@@ -172,7 +199,7 @@ impl Session {
                 let reason = reason.map(|reason| reason.to_string());
                 tracing::debug!(reason, "a subscription was ended by the broker");
                 let reply = ErrorReply::new("a subscription was ended").header("retry", "true");
-                self.connection.fail(CloseCode::OVERLOAD, reply);
+                self.end(CloseCode::OVERLOAD, reply);
             }
         }
     }

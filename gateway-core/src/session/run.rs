@@ -14,7 +14,7 @@ use stomp_codec::server::{
 use stomp_codec::view;
 use stomp_ws::{CloseCode, EventOrRoom, ServerConnection, Transport};
 use tokio::sync::oneshot;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use uuid::Uuid;
 
 use super::deliver::Settlement;
@@ -48,6 +48,7 @@ pub(crate) fn run(
     presented: Option<Credentials>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let config = Arc::clone(&gateway.inner.settings.session);
+    gateway.inner.metrics.connections.enter();
     let connection = ServerConnection::new(transport, config);
     let session = Session {
         inner: Arc::clone(&gateway.inner),
@@ -59,6 +60,8 @@ pub(crate) fn run(
         ended: None,
         expiry: None,
         drain: None,
+        delivered: 0,
+        counted: 0,
         subscribers: HashMap::new(),
         keys: HashMap::new(),
         next_key: 0,
@@ -98,6 +101,8 @@ pub(super) struct Who {
 /// The outcome of a frame that was waited for.
 struct Done {
     receipt: Option<ReceiptToken>,
+    /// When a SEND with a receipt came.
+    since: Option<Instant>,
     outcome: Result<Sent, GatewayError>,
 }
 
@@ -115,6 +120,9 @@ pub(super) struct Session {
     expiry: Option<Pin<Box<Sleep>>>,
     /// When the session ends, as the gateway stops.
     drain: Option<Pin<Box<Sleep>>>,
+    /// MESSAGEs, and how many of them the gateway has counted.
+    pub(super) delivered: u32,
+    counted: u32,
     pub(super) subscribers: HashMap<u64, Subscriber>,
     pub(super) keys: HashMap<SubscriptionId, u64>,
     next_key: u64,
@@ -161,12 +169,12 @@ impl Session {
                 Wake::Done(done) => self.on_done(done),
                 Wake::Ended(reason) => {
                     self.ended = None;
-                    self.connection.fail(CloseCode::POLICY, reason);
+                    self.end(CloseCode::POLICY, reason);
                 }
                 Wake::Expired => {
                     self.expiry = None;
                     let reply = ErrorReply::new("token expired").body("Sign in again.");
-                    self.connection.fail(CloseCode::POLICY, reply);
+                    self.end(CloseCode::POLICY, reply);
                 }
                 Wake::Stopping => self.drain = Some(Box::pin(sleep(moment(&inner)))),
                 Wake::Drained => {
@@ -187,6 +195,11 @@ impl Session {
             Some(0)
         };
         let hold = self.connection.queued() > HIGH_WATER;
+        let delivered = self.delivered.wrapping_sub(self.counted);
+        if delivered > 0 {
+            self.inner.metrics.messages.add(delivered.into());
+            self.counted = self.delivered;
+        }
         let busy = self.pending.len() >= MAX_PENDING;
         let connection = async {
             match room {
@@ -223,12 +236,18 @@ impl Session {
     }
 
     async fn on_event(&mut self, event: Event<Token>) {
+        self.inner.metrics.received(&event);
         match event {
-            Event::Send { send, receipt } => match self.on_send(&send).await {
-                Ok(Outcome::Done(sent)) => self.on_done(Done { receipt, outcome: Ok(sent) }),
-                Ok(Outcome::Waiting(outcome)) => self.wait_for(receipt, outcome),
-                Err(error) => self.fail(&error, receipt),
-            },
+            Event::Send { send, receipt } => {
+                let since = receipt.is_some().then(Instant::now);
+                match self.on_send(&send).await {
+                    Ok(Outcome::Done(sent)) => {
+                        self.on_done(Done { receipt, since, outcome: Ok(sent) });
+                    }
+                    Ok(Outcome::Waiting(outcome)) => self.wait_for(receipt, since, outcome),
+                    Err(error) => self.fail(&error, receipt),
+                }
+            }
             Event::Ack { subscription, tokens, receipt } => {
                 self.resume(&subscription);
                 let confirms = self.settle(&tokens, None);
@@ -296,6 +315,7 @@ impl Session {
                 if let Some(expires) = expires {
                     accepted = accepted.header("expires", expires.to_string());
                 }
+                self.inner.metrics.accepted.add(1);
                 self.connection.accept(accepted);
                 let (entry, ended) = self.inner.sessions.enter(&user);
                 if !is_guest(&user) {
@@ -305,7 +325,11 @@ impl Session {
                 self.expire_at(expires);
                 self.who = Some(Arc::new(Who { user, device, entry }));
             }
-            Err(reply) => self.connection.reject(reply),
+            Err(reply) => {
+                self.inner.metrics.refused.add(1);
+                self.inner.metrics.errors.add(1);
+                self.connection.reject(reply);
+            }
         }
     }
 
@@ -423,6 +447,7 @@ impl Session {
         }
         self.wait_for(
             receipt,
+            None,
             Box::pin(async move {
                 for send in sends {
                     send.await?;
@@ -435,6 +460,9 @@ impl Session {
     }
 
     fn on_done(&mut self, done: Done) {
+        if let (Some(since), Ok(_)) = (done.since, &done.outcome) {
+            self.inner.metrics.receipt_time.observe(since.elapsed());
+        }
         match done.outcome {
             Ok(Sent::Stored(stored)) => {
                 let id = stored.message_id.to_string();
@@ -463,21 +491,29 @@ impl Session {
 
     fn receipt(&mut self, receipt: Option<ReceiptToken>, headers: &[(&str, &str)]) {
         if let Some(receipt) = receipt {
+            self.inner.metrics.receipts.add(1);
             self.connection.session().receipt(receipt, headers);
         }
     }
 
+    /// Ends the session with an ERROR.
+    pub(super) fn end(&mut self, code: CloseCode, reply: impl Into<ErrorReply>) {
+        self.inner.metrics.errors.add(1);
+        self.connection.fail(code, reply);
+    }
+
     pub(super) fn fail(&mut self, error: &GatewayError, receipt: Option<ReceiptToken>) {
         let (code, reply) = failure(error, receipt);
-        self.connection.fail(code, reply);
+        self.end(code, reply);
     }
 
     fn wait_for(
         &mut self,
         receipt: Option<ReceiptToken>,
+        since: Option<Instant>,
         outcome: BoxFuture<'static, Result<Sent, GatewayError>>,
     ) {
-        self.pending.push(Box::pin(async move { Done { receipt, outcome: outcome.await } }));
+        self.pending.push(Box::pin(async move { Done { receipt, since, outcome: outcome.await } }));
     }
 
     /// An acknowledgement is enqueued; only who asked for a receipt waits for it.
@@ -485,6 +521,7 @@ impl Session {
         if receipt.is_some() {
             self.wait_for(
                 receipt,
+                None,
                 Box::pin(async move { Ok(confirm.await.map(|()| Sent::Published)?) }),
             );
         }
@@ -526,6 +563,12 @@ fn credentials(
         }
     }
     Ok(credentials)
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.inner.metrics.connections.leave();
+    }
 }
 
 /// How long a session stays once the gateway stops.
