@@ -24,6 +24,7 @@ mod keys;
 mod lock;
 mod metrics;
 mod names;
+mod notifier;
 mod outgoing;
 mod people;
 mod pipeline;
@@ -83,6 +84,9 @@ pub use keys::{ApiKey, ApiKeys, MAX_LABEL_CHARS, NewApiKey, Scope, UnknownScope}
 pub use names::{
     ConversationId, ConversationKind, DeviceName, GroupName, MAX_NAME_CHARS, NameError, UserName,
 };
+#[cfg(feature = "webhooks")]
+pub use notifier::HttpNotifier;
+pub use notifier::{LogNotifier, Notice, Notifier, NotifyError, NotifyOptions};
 pub use pipeline::SendReceipt;
 pub use presence::{MemoryPresence, Presence, PresenceStore};
 #[cfg(feature = "rest")]
