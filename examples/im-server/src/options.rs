@@ -323,6 +323,21 @@ pub(crate) struct Options {
     )]
     pub(crate) interceptor_secret: Option<SigningSecret>,
 
+    /// URL that is told who was away when something was said to them, for push notifications
+    #[arg(help_heading = "Programs of others", long, env = "IM_NOTIFIER", value_name = "URL")]
+    pub(crate) notifier: Option<String>,
+
+    /// Secret that calls to the notifier are signed with, as webhooks are: whsec_ and base64
+    #[arg(
+        help_heading = "Programs of others",
+        long,
+        env = "IM_NOTIFIER_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        value_parser = Discreet::<SigningSecret>::new()
+    )]
+    pub(crate) notifier_secret: Option<SigningSecret>,
+
     /// Seconds within which sessions are ended at shutdown, each at a moment of its own; with few of them it is quicker:
     /// a thousand in a second
     #[arg(

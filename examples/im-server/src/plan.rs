@@ -3,8 +3,8 @@
 use std::io;
 
 use gateway_core::{
-    FailMode, HttpClient, HttpInterceptor, InvalidSecret, InvalidUrl, NameError, OutgoingUrl,
-    PasswordError, Reach, Secret, UserName,
+    FailMode, HttpClient, HttpInterceptor, HttpNotifier, InvalidSecret, InvalidUrl, NameError,
+    OutgoingUrl, PasswordError, Reach, Secret, UserName,
 };
 use stomp_ws::tls::{ServerTls, TlsError, TlsFiles};
 use stomp_ws::{InvalidOrigin, OriginPolicy};
@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     pub(crate) interceptor: Option<HttpInterceptor>,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) identity: Identity,
+    pub(crate) notifier: Option<HttpNotifier>,
 }
 
 /// A setting that cannot be.
@@ -49,6 +50,10 @@ pub(crate) enum InvalidSetting {
     Tls(#[from] TlsError),
     #[error("--tls-certificate and --tls-key belong together: one of them is missing")]
     HalfTls,
+    #[error("--notifier: {0}")]
+    Notifier(InvalidUrl),
+    #[error("--notifier-secret: {0}")]
+    NotifierSecret(InvalidSecret),
     #[error(transparent)]
     Identity(#[from] InvalidIdentity),
     #[error("cannot set up TLS: {0}")]
@@ -77,7 +82,8 @@ impl Plan {
             _ => return Err(InvalidSetting::HalfTls),
         };
         let identity = Identity::new(&options, &origins)?;
-        Ok(Self { options, origins, users, admins, interceptor, tls, identity })
+        let notifier = notifier(&options)?;
+        Ok(Self { options, origins, users, admins, interceptor, tls, identity, notifier })
     }
 }
 
@@ -95,6 +101,19 @@ fn interceptor(options: &Options) -> Result<Option<HttpInterceptor>, InvalidSett
         interceptor = interceptor.with_secret(Secret::new(secret.0.as_str()))?;
     }
     Ok(Some(interceptor))
+}
+
+fn notifier(options: &Options) -> Result<Option<HttpNotifier>, InvalidSetting> {
+    let Some(url) = &options.notifier else { return Ok(None) };
+    let url = url.parse().map_err(InvalidSetting::Notifier)?;
+    let client = HttpClient::new(Reach::Everywhere).map_err(InvalidSetting::Client)?;
+    let notifier = HttpNotifier::new(client, url);
+    Ok(Some(match &options.notifier_secret {
+        Some(secret) => notifier
+            .with_secret(Secret::new(secret.0.as_str()))
+            .map_err(InvalidSetting::NotifierSecret)?,
+        None => notifier,
+    }))
 }
 
 /// What is logged.

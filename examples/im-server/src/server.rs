@@ -10,11 +10,12 @@ use std::time::Duration;
 use axum::Router;
 use gateway_core::{
     AttachmentLimits, BlobError, Closed, Directory, DirectoryError, Drain, FolderBlobs, Gateway,
-    GatewayError, HttpClient, Interceptor, JwtAuthenticator, JwtOptions, MemoryDirectory,
-    MemoryPresence, MemoryRegistry, MemoryStore, MessageId, MessageStore, PasswordError,
-    PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach, Registry, RestApi, Retention,
-    RetentionRules, Rules, Secret, SqliteStore, StorageRules, StoreError, TokenKey, UserName,
-    WebhookOptions, Webhooks, operations, websocket, websocket_with_cookie,
+    GatewayError, HttpClient, HttpNotifier, Interceptor, JwtAuthenticator, JwtOptions,
+    MemoryDirectory, MemoryPresence, MemoryRegistry, MemoryStore, MessageId, MessageStore,
+    NotifyOptions, PasswordError, PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach,
+    Registry, RestApi, Retention, RetentionRules, Rules, Secret, SqliteStore, StorageRules,
+    StoreError, TokenKey, UserName, WebhookOptions, Webhooks, operations, websocket,
+    websocket_with_cookie,
 };
 use mq_bridge::BrokerError;
 use stomp_ws::TcpAcceptor;
@@ -67,7 +68,7 @@ pub(crate) enum StartError {
 
 /// Runs the server until it is asked to end.
 pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
-    let Plan { options, origins, users, admins, interceptor, tls, identity } = plan;
+    let Plan { options, origins, users, admins, interceptor, tls, identity, notifier } = plan;
     let data = DataDir::open(&options.data)?;
     let http_listener = listen("--http", options.http).await?;
     let stomp_listener = listen("--stomp", options.stomp).await?;
@@ -80,6 +81,7 @@ pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
         make_user(&gateway, &hasher, name, password).await?;
     }
 
+    notify(&gateway, notifier);
     let reach = if options.webhooks_private { Reach::Everywhere } else { Reach::Public };
     let client = HttpClient::new(reach).map_err(StartError::Client)?;
     let webhooks = Webhooks::start(gateway.clone(), WebhookOptions::new(client));
@@ -131,6 +133,20 @@ pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
         tracing::warn!("connections that did not end in time were cut off");
     }
     Ok(())
+}
+
+/// Tells those who are away, or sees to it that nothing waits for a notifier that was taken out.
+fn notify(gateway: &Gateway, notifier: Option<HttpNotifier>) {
+    if let Some(notifier) = notifier {
+        return gateway.notify_by(Arc::new(notifier), NotifyOptions::default());
+    }
+    let gateway = gateway.clone();
+    // Not waited for: the broker may be away.
+    tokio::spawn(async move {
+        if let Err(error) = gateway.notify_no_more().await {
+            tracing::warn!(%error, "what may wait for a former notifier could not be thrown away");
+        }
+    });
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

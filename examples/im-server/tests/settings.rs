@@ -89,6 +89,7 @@ fn settings_that_cannot_be_are_refused_with_the_place_and_nothing_is_touched() {
         ("authenticator = \"http://x/\"\nauthenticator-secret = \"hunter2\"\n", "-secret: "),
         ("cookie = \"a b\"\n", "--cookie: "),
         ("guest = [\"read /queue/x\"]\n", "im.toml:1: `read /queue/x`: "),
+        ("notifier = \"x\"\n", "--notifier: "),
         ("log = \"a=b=c\"\n", "--log: "),
     ] {
         fs::write(folder.path().join("im.toml"), file).expect("written");
