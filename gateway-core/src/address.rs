@@ -14,6 +14,12 @@ pub(crate) fn inbox(user: &UserName) -> String {
     format!("inbox.{}", word(user.as_str()))
 }
 
+/// Whose sessions end, for all nodes.
+pub(crate) const KICK: &str = "kick";
+
+/// What is kept for the devices of everybody.
+pub(crate) const EVERYBODY: &str = "everybody";
+
 /// What is for one device of `user` only.
 pub(crate) fn device(user: &UserName, device: &DeviceName) -> String {
     format!("device.{}.{}", word(user.as_str()), word(device.as_str()))

@@ -1,6 +1,7 @@
 mod guests;
 mod rules;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use crate::destination::Destination;
 use crate::directory::{Contact, Directory};
 use crate::error::RefusedError;
-use crate::names::{ConversationId, UserName};
+use crate::names::{ConversationId, EVERYBODY, UserName};
 use crate::store::MessageStore;
 
 pub use guests::Closed;
@@ -65,6 +66,8 @@ pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
 ///
 /// - a direct message may go to any existing user, and both may read the conversation;
 /// - a group is for its members;
+/// - what operators tell is read by the members of the group, or by everybody, and said by
+///   [`broadcasters`](Self::broadcasters) only;
 /// - an inbox is its owner's;
 /// - presence is for the user, and for those who share a conversation with the user and are not blocked;
 /// - the user's own user destinations may be subscribed;
@@ -74,6 +77,7 @@ pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
 pub struct MembersOnly {
     directory: Arc<dyn Directory>,
     store: Arc<dyn MessageStore>,
+    broadcasters: Arc<HashSet<UserName>>,
     open: bool,
 }
 
@@ -81,7 +85,14 @@ impl MembersOnly {
     /// Closed, with the members of `directory` and the direct conversations of `store`.
     #[must_use]
     pub fn new(directory: Arc<dyn Directory>, store: Arc<dyn MessageStore>) -> Self {
-        Self { directory, store, open: false }
+        Self { directory, store, broadcasters: Arc::default(), open: false }
+    }
+
+    /// Lets these users send to `/broadcast/...`. Default: nobody.
+    #[must_use]
+    pub fn broadcasters(mut self, users: impl IntoIterator<Item = UserName>) -> Self {
+        self.broadcasters = Arc::new(users.into_iter().collect());
+        self
     }
 
     /// Lets any signed-in user use any `/queue`, `/topic` and user destination, as a fresh
@@ -130,6 +141,18 @@ impl Authorizer for MembersOnly {
             }
             Destination::Group(group) => {
                 if self.directory.role(group, user).await?.is_some() {
+                    Ok(())
+                } else {
+                    Err(RefusedError::Denied("no such group, or you are not a member"))
+                }
+            }
+            Destination::Broadcast(_) if self.broadcasters.contains(user) => Ok(()),
+            Destination::Broadcast(_) if action == Action::Send => {
+                Err(RefusedError::Denied("only operators broadcast"))
+            }
+            Destination::Broadcast(to) if to.as_str() == EVERYBODY => Ok(()),
+            Destination::Broadcast(to) => {
+                if self.directory.role(to, user).await?.is_some() {
                     Ok(())
                 } else {
                     Err(RefusedError::Denied("no such group, or you are not a member"))

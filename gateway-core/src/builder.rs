@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::directory::{Directory, MemoryDirectory, RememberingDirectory};
 use crate::gateway::Gateway;
 use crate::interceptor::Interceptor;
+use crate::names::UserName;
 use crate::presence::{MemoryPresence, PresenceStore};
 use crate::registry::{MemoryRegistry, Registry};
 use crate::store::{
@@ -129,6 +130,7 @@ pub struct GatewayBuilder {
     guests: Option<Arc<dyn Authorizer>>,
     presence: Option<Arc<dyn PresenceStore>>,
     open: bool,
+    broadcasters: Vec<UserName>,
     rules: Vec<Rule>,
     clock: Clock,
     settings: Settings,
@@ -247,6 +249,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// Lets the default authorizer these users send to `/broadcast/...`. Default: nobody. Of no effect with an
+    /// [`authorizer`](Self::authorizer) of your own.
+    pub fn broadcasters(mut self, users: impl IntoIterator<Item = UserName>) -> Self {
+        self.broadcasters = users.into_iter().collect();
+        self
+    }
+
     /// Sets bounds and heart-beats of STOMP sessions.
     pub fn session(mut self, config: server::Config) -> Self {
         self.settings.session = Arc::new(config);
@@ -325,7 +334,7 @@ impl GatewayBuilder {
             self.authenticator.unwrap_or_else(|| Arc::new(AuthenticatorChain::new()));
         let mut authorizer = self.authorizer.unwrap_or_else(|| {
             let closed = MembersOnly::new(Arc::clone(&directory), Arc::clone(&store));
-            Arc::new(closed.open(self.open))
+            Arc::new(closed.open(self.open).broadcasters(self.broadcasters))
         });
         if !self.rules.is_empty() {
             authorizer = Arc::new(Rules::new(self.rules, authorizer));

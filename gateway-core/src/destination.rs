@@ -17,6 +17,8 @@ pub enum Destination {
     User(UserName),
     /// `/group/NAME`: the members of a group.
     Group(GroupName),
+    /// `/broadcast/NAME`: from operators to the members of a group; `/broadcast/all`: to everybody.
+    Broadcast(GroupName),
     /// `/inbox`: everything addressed to the signed-in user, on this device.
     Inbox,
     /// `/presence/NAME`: whether a person is there.
@@ -56,7 +58,9 @@ pub enum DestinationError {
     #[error("destination is longer than {MAX_DESTINATION} octets")]
     TooLong,
     /// The prefix is none of the known ones.
-    #[error("unknown destination; known are /user, /group, /inbox, /presence, /queue, /topic")]
+    #[error(
+        "unknown destination; known are /user, /group, /broadcast, /inbox, /presence, /queue, /topic"
+    )]
     Unknown,
     /// The prefix is known and what follows is not a name of that kind.
     #[error("malformed name in destination")]
@@ -86,6 +90,9 @@ impl Destination {
         match kind {
             "user" => Self::parse_user(rest),
             "group" => GroupName::new(rest).map(Self::Group).map_err(|_| DestinationError::BadName),
+            "broadcast" => {
+                GroupName::new(rest).map(Self::Broadcast).map_err(|_| DestinationError::BadName)
+            }
             "presence" => {
                 UserName::new(rest).map(Self::Presence).map_err(|_| DestinationError::BadName)
             }
@@ -123,6 +130,7 @@ impl Destination {
         match self {
             Self::User(user) => Some(ConversationId::direct(sender, user)),
             Self::Group(group) => Some(ConversationId::group(group)),
+            Self::Broadcast(to) => Some(ConversationId::broadcast(to)),
             _ => None,
         }
     }
@@ -133,6 +141,7 @@ impl fmt::Display for Destination {
         match self {
             Self::User(user) => write!(f, "/user/{user}"),
             Self::Group(group) => write!(f, "/group/{group}"),
+            Self::Broadcast(to) => write!(f, "/broadcast/{to}"),
             Self::Inbox => f.write_str("/inbox"),
             Self::Presence(user) => write!(f, "/presence/{user}"),
             Self::Queue(name) => write!(f, "/queue/{name}"),
@@ -185,6 +194,7 @@ mod tests {
         for text in [
             "/user/bob",
             "/group/ops",
+            "/broadcast/all",
             "/inbox",
             "/presence/bob",
             "/queue/a/b c",

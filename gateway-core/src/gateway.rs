@@ -9,7 +9,8 @@ use mq_bridge::{Broker, BrokerError, Message, Publish, Source, Target};
 use stomp_ws::{TcpAcceptor, Transport};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use uuid::Uuid;
 
 use crate::address;
 use crate::auth::{AuthError, Authenticator, Credentials, PasswordHash, Principal, is_guest};
@@ -24,9 +25,10 @@ use crate::error::{GatewayError, RefusedError};
 use crate::groups::GroupLocks;
 use crate::hub::{Drops, Hub};
 use crate::interceptor::{Interceptor, intercept};
+use crate::kick;
 use crate::lock::lock;
 use crate::metrics::Metrics;
-use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
+use crate::names::{ConversationId, ConversationKind, DeviceName, EVERYBODY, UserName};
 use crate::outgoing::{self, Stamp};
 use crate::pipeline::Pipeline;
 use crate::presence::{People, Presence, PresenceStore};
@@ -72,7 +74,11 @@ pub(crate) struct Inner {
     pipeline: Mutex<Option<Pipeline>>,
     pipeline_task: Mutex<Option<JoinHandle<()>>>,
     people: People,
-    pub(crate) sessions: SessionTable,
+    pub(crate) sessions: Arc<SessionTable>,
+    /// Tells this gateway from others on the same broker.
+    pub(crate) id: Uuid,
+    /// Listens to other nodes that end sessions.
+    _kicks: AbortOnDropHandle<()>,
     pub(crate) groups: GroupLocks,
     pub(crate) stop: CancellationToken,
     /// Within what time sessions end, once it stops.
@@ -127,6 +133,9 @@ impl Gateway {
             Arc::clone(&broker),
             settings.pipeline_bytes,
         );
+        let sessions = Arc::new(SessionTable::default());
+        let id = Uuid::new_v4();
+        let kicks = tokio::spawn(kick::listen(Arc::clone(&broker), Arc::clone(&sessions), id));
         let drops = Drops::default();
         let stop = CancellationToken::new();
         Self {
@@ -148,7 +157,9 @@ impl Gateway {
                 guests,
                 pipeline: Mutex::new(Some(pipeline)),
                 pipeline_task: Mutex::new(Some(task)),
-                sessions: SessionTable::default(),
+                sessions,
+                id,
+                _kicks: AbortOnDropHandle::new(kicks),
                 groups: GroupLocks::default(),
                 stop,
                 drain: OnceLock::new(),
@@ -182,6 +193,7 @@ impl Gateway {
             return Err(GatewayError::Invalid { name: "name", problem });
         }
         self.inner.directory.create_user(user, password).await?;
+        self.inner.catch_up(user, &ConversationId::everybody()).await?;
         self.inner.ensure_inbox(user, &DeviceName::default_of(user)).await
     }
 
@@ -196,7 +208,9 @@ impl Gateway {
     ///
     /// A send that was dropped may have happened; the same idempotency key makes the repeat harmless.
     pub async fn send(&self, request: SendRequest) -> Result<Sent, GatewayError> {
-        self.inner.authorize(&request.from, Action::Send, &request.destination).await?;
+        let signal = !matches!(request.kind, SendKind::Stored(_));
+        let action = send_action(&request.destination, signal);
+        self.inner.authorize(&request.from, action, &request.destination).await?;
         self.inner.submit(request).await?.await
     }
 
@@ -233,7 +247,8 @@ impl Gateway {
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, GatewayError> {
         let groups = self.inner.directory.groups_of(user).await?;
-        let mut list = self.inner.store.conversations(user, &groups, limit).await?;
+        let others = ConversationId::of_groups(&groups);
+        let mut list = self.inner.store.conversations(user, &others, limit).await?;
         let now = self.inner.clock.now_millis();
         list.iter_mut()
             .filter_map(|line| line.last_message.as_mut())
@@ -241,7 +256,26 @@ impl Gateway {
         Ok(list)
     }
 
-    /// The members of a conversation with their roles; in a direct conversation both are members.
+    /// Whether the authorizer lets a user send to a conversation.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError`] where the decision could not be made.
+    pub async fn may_send(
+        &self,
+        user: &UserName,
+        conversation: &ConversationId,
+    ) -> Result<bool, GatewayError> {
+        let destination = conversation_destination(user, conversation)?;
+        match self.inner.authorize(user, Action::Send, &destination).await {
+            Ok(()) => Ok(true),
+            Err(GatewayError::Refused(RefusedError::Denied(_))) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The members of a conversation with their roles; in a direct conversation both are members, and of who reads
+    /// what operators tell nobody knows but of himself.
     ///
     /// # Errors
     ///
@@ -253,6 +287,9 @@ impl Gateway {
     ) -> Result<Vec<Member>, GatewayError> {
         let destination = conversation_destination(user, conversation)?;
         self.inner.authorize(user, Action::Read, &destination).await?;
+        if conversation.is_broadcast() {
+            return Ok(vec![Member::new(user.clone(), Role::Member)]);
+        }
         self.inner.members(conversation).await
     }
 
@@ -357,11 +394,6 @@ impl Gateway {
         self.inner.tasks.spawn(session::run(self.clone(), transport, address, presented));
     }
 
-    /// Ends every session of a user, with an ERROR that says `reason`. Gives how many there were.
-    pub fn kick(&self, user: &UserName, reason: &'static str) -> usize {
-        self.inner.sessions.end(user, reason)
-    }
-
     /// Takes no new session and ends the others, each at a moment of its own ([`Drain`](crate::Drain)) with close code
     /// 1001; what they have begun is finished. All else of the gateway goes on working until [`shutdown`](Self::shutdown).
     ///
@@ -425,6 +457,19 @@ impl Inner {
         }
         let settings = self.directory.settings(&group).await?.unwrap_or_default();
         Ok(if settings.history == HistoryFrom::Joining { since } else { 0 })
+    }
+
+    /// What was said before is no news to who comes new.
+    pub(crate) async fn catch_up(
+        &self,
+        user: &UserName,
+        conversation: &ConversationId,
+    ) -> Result<(), GatewayError> {
+        let last = self.store.position(conversation).await?.last_seq;
+        if last > 0 {
+            self.store.mark(conversation, user, Marker::Read, last).await?;
+        }
+        Ok(())
     }
 
     /// Waits until everything that was handed in is stored.
@@ -506,8 +551,22 @@ impl Inner {
         conversation: &ConversationId,
         from: &UserName,
     ) -> Result<Audience, GatewayError> {
-        let ConversationKind::Group(group) = conversation.kind() else {
-            return self.direct_audience(conversation, from).await;
+        let group = match conversation.kind() {
+            ConversationKind::Direct(..) => {
+                return self.direct_audience(conversation, from).await;
+            }
+            ConversationKind::Broadcast(to) => {
+                // Everybody is addressed at once. Who may speak here may take back what others said.
+                let everybody = to.as_str() == EVERYBODY;
+                let members = if everybody { None } else { self.directory.members(&to).await? };
+                if members.is_none() && !everybody {
+                    return Err(DirectoryError::NoSuchGroup(to).into());
+                }
+                let people = members.unwrap_or_default().into_iter().map(|member| member.user);
+                let people = people.collect();
+                return Ok(Audience { people, role: Some(Role::Admin), refused: None });
+            }
+            ConversationKind::Group(group) => group,
         };
         let members = self.directory.members(&group).await?;
         let members = members.ok_or(DirectoryError::NoSuchGroup(group))?;
@@ -572,7 +631,12 @@ impl Inner {
             }
             up_to = Some(if marker == Marker::Read { marks.read } else { marks.delivered });
         }
-        let audience = self.audience(&conversation, &request.from).await?;
+        let audience = if conversation.is_broadcast() {
+            // How far somebody has read is for the own devices.
+            Audience { people: vec![request.from.clone()], role: None, refused: None }
+        } else {
+            self.audience(&conversation, &request.from).await?
+        };
         if marker.is_none() && audience.refused.is_some() {
             return Ok(futures::future::ready(Ok(Sent::Published)).boxed());
         }
@@ -674,6 +738,15 @@ impl Inner {
     }
 }
 
+/// What a SEND asks permission for. Who reads what operators tell says how far, and no more.
+pub(crate) const fn send_action(destination: &Destination, signal: bool) -> Action {
+    if signal && matches!(destination, Destination::Broadcast(_)) {
+        Action::Read
+    } else {
+        Action::Send
+    }
+}
+
 /// Where a SEND that belongs to no conversation goes.
 pub(crate) fn target_of(
     from: &UserName,
@@ -713,7 +786,10 @@ pub(crate) fn new_message(
     let targets = people
         .iter()
         .map(address::inbox)
-        .chain(std::iter::once(address::conversation(&conversation)));
+        .chain(std::iter::once(address::conversation(&conversation)))
+        .chain(
+            (conversation == ConversationId::everybody()).then(|| address::EVERYBODY.to_owned()),
+        );
     let mut message =
         NewMessage::new(conversation, request.from, request.body).with_targets(targets);
     message.device = request.device;
@@ -736,6 +812,7 @@ pub(crate) fn conversation_destination(
 ) -> Result<Destination, GatewayError> {
     match conversation.kind() {
         ConversationKind::Group(group) => Ok(Destination::Group(group)),
+        ConversationKind::Broadcast(to) => Ok(Destination::Broadcast(to)),
         ConversationKind::Direct(..) => conversation
             .peer_of(user)
             .map(Destination::User)

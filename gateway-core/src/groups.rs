@@ -173,6 +173,7 @@ impl Gateway {
         }
         // What was said before is no news to the new member.
         self.inner.store.mark(&conversation, user, Marker::Read, said).await?;
+        self.inner.catch_up(user, &ConversationId::broadcast(group)).await?;
         let told = self.tell(actor, group, event, None).await?;
         drop(held);
         told.await?;

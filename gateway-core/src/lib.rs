@@ -21,6 +21,7 @@ mod hub;
 mod interceptor;
 #[cfg(feature = "rest")]
 mod keys;
+mod kick;
 mod lock;
 mod metrics;
 mod names;
@@ -82,7 +83,8 @@ pub use interceptor::{FailMode, HttpInterceptor, InvalidSecret};
 #[cfg(feature = "rest")]
 pub use keys::{ApiKey, ApiKeys, MAX_LABEL_CHARS, NewApiKey, Scope, UnknownScope};
 pub use names::{
-    ConversationId, ConversationKind, DeviceName, GroupName, MAX_NAME_CHARS, NameError, UserName,
+    ConversationId, ConversationKind, DeviceName, EVERYBODY, GroupName, MAX_NAME_CHARS, NameError,
+    UserName,
 };
 #[cfg(feature = "webhooks")]
 pub use notifier::HttpNotifier;

@@ -32,8 +32,10 @@ pub enum NameError {
     /// The word has a meaning of its own: `queue` and `topic` for users, `.` and `..` for all
     #[error("this name is reserved")]
     Reserved,
-    /// The text is not of the form `direct:A:B` (with A and B in order) or `group:NAME`
-    #[error("a conversation is written direct:A:B, with the names in order, or group:NAME")]
+    /// The text is not of the form `direct:A:B` (with A and B in order), `group:NAME` or `broadcast:NAME`
+    #[error(
+        "a conversation is written direct:A:B, with the names in order, group:NAME or broadcast:NAME"
+    )]
     NotAConversation,
 }
 
@@ -179,23 +181,28 @@ impl DeviceName {
     }
 }
 
-/// One conversation: between two people, or of a group
+/// One conversation: between two people, of a group, or what operators tell a group or everybody
 ///
-/// Its canonical text is `direct:alice:bob`, the two names in the order of their octets, or `group:ops`. Names contain
-/// no `:`, so two conversations never share a text. A person's conversation with himself is `direct:alice:alice`.
+/// Its canonical text is `direct:alice:bob`, the two names in the order of their octets, `group:ops`, or
+/// `broadcast:ops`. Names contain no `:`, so two conversations never share a text. A person's conversation with himself is `direct:alice:alice`.
 /// Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationId(Arc<str>);
 
 /// Who talks in a conversation
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "every user must treat both, and there is no third")]
+#[allow(clippy::exhaustive_enums, reason = "every user must treat all of them")]
 pub enum ConversationKind {
     /// Two people, in the order of the canonical text; the same one twice for notes to oneself
     Direct(UserName, UserName),
     /// The members of a group
     Group(GroupName),
+    /// Operators, to the members of a group or to [everybody](EVERYBODY)
+    Broadcast(GroupName),
 }
+
+/// The name that stands for everybody in `/broadcast/all` and `broadcast:all`
+pub const EVERYBODY: &str = "all";
 
 impl ConversationId {
     /// The conversation of two people, in whichever order they are given
@@ -209,6 +216,32 @@ impl ConversationId {
     #[must_use]
     pub fn group(group: &GroupName) -> Self {
         Self(Arc::from(format!("group:{group}")))
+    }
+
+    /// What operators tell the members of a group, or [everybody](EVERYBODY)
+    #[must_use]
+    pub fn broadcast(to: &GroupName) -> Self {
+        Self(Arc::from(format!("broadcast:{to}")))
+    }
+
+    /// What operators tell everybody
+    #[must_use]
+    pub(crate) fn everybody() -> Self {
+        Self(Arc::from(format!("broadcast:{EVERYBODY}")))
+    }
+
+    /// The conversations of who is in these groups, beside direct ones
+    #[must_use]
+    pub(crate) fn of_groups(groups: &[GroupName]) -> Vec<Self> {
+        let of = groups.iter().map(Self::group).chain(groups.iter().map(Self::broadcast));
+        let others = of.filter(|one| *one != Self::everybody());
+        std::iter::once(Self::everybody()).chain(others).collect()
+    }
+
+    /// Whether it is what operators tell
+    #[must_use]
+    pub fn is_broadcast(&self) -> bool {
+        self.0.starts_with("broadcast:")
     }
 
     /// Reads the canonical text
@@ -231,6 +264,9 @@ impl ConversationId {
     #[must_use]
     #[allow(clippy::missing_panics_doc, reason = "the text was checked when the value was made")]
     pub fn kind(&self) -> ConversationKind {
+        if let Some(group) = self.0.strip_prefix("broadcast:") {
+            return ConversationKind::Broadcast(GroupName(Arc::from(group)));
+        }
         match self.0.strip_prefix("group:") {
             Some(group) => ConversationKind::Group(GroupName(Arc::from(group))),
             None => {
@@ -246,13 +282,13 @@ impl ConversationId {
     pub fn as_group(&self) -> Option<GroupName> {
         match self.kind() {
             ConversationKind::Group(group) => Some(group),
-            ConversationKind::Direct(..) => None,
+            _ => None,
         }
     }
 
     /// The other person of a direct conversation, `user` himself for notes to oneself
     ///
-    /// `None` for a group and for a direct conversation that `user` is not part of.
+    /// `None` for a group, a broadcast, and for a direct conversation that `user` is not part of.
     #[must_use]
     pub fn peer_of(&self, user: &UserName) -> Option<UserName> {
         match self.kind() {
@@ -266,6 +302,9 @@ impl ConversationId {
 fn parse(text: &str) -> Result<ConversationKind, NameError> {
     if let Some(group) = text.strip_prefix("group:") {
         return Ok(ConversationKind::Group(GroupName::new(group)?));
+    }
+    if let Some(group) = text.strip_prefix("broadcast:") {
+        return Ok(ConversationKind::Broadcast(GroupName::new(group)?));
     }
     let names = text.strip_prefix("direct:").ok_or(NameError::NotAConversation)?;
     let (first, second) = names.split_once(':').ok_or(NameError::NotAConversation)?;
@@ -363,6 +402,11 @@ mod tests {
         }
         let ops = ConversationId::new("group:ops").unwrap();
         assert_eq!(ops.as_group(), Some(GroupName::new("ops").unwrap()));
+        let ops = ops.as_group().unwrap();
+        let told = ConversationId::new("broadcast:ops").unwrap();
+        assert_eq!(told, ConversationId::broadcast(&ops));
+        assert_eq!((told.as_group(), told.kind()), (None, ConversationKind::Broadcast(ops)));
+        assert!(ConversationId::new("broadcast:").is_err());
     }
 
     proptest! {

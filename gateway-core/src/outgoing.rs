@@ -219,6 +219,7 @@ pub(crate) fn is_hidden_from(message: &Message) -> Option<&str> {
 pub(crate) fn destination_of(stored: &StoredMessage) -> String {
     let destination = match stored.conversation.kind() {
         ConversationKind::Group(group) => Destination::Group(group),
+        ConversationKind::Broadcast(to) => Destination::Broadcast(to),
         ConversationKind::Direct(one, other) if one == stored.sender => Destination::User(other),
         ConversationKind::Direct(one, _) => Destination::User(one),
     };

@@ -39,9 +39,10 @@ impl Gateway {
             }
             None => {
                 let groups = self.inner.directory.groups_of(user).await?;
-                let mut scopes = Vec::with_capacity(groups.len());
-                for group in &groups {
-                    scopes.push(self.scope(user, ConversationId::group(group)).await?);
+                let others = ConversationId::of_groups(&groups);
+                let mut scopes = Vec::with_capacity(others.len());
+                for conversation in others {
+                    scopes.push(self.scope(user, conversation).await?);
                 }
                 search.with_direct_of(user.clone()).with_scopes(scopes)
             }

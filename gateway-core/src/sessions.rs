@@ -15,7 +15,7 @@ pub(crate) struct SessionTable {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    by_user: HashMap<UserName, HashMap<u64, oneshot::Sender<&'static str>>>,
+    by_user: HashMap<UserName, HashMap<u64, oneshot::Sender<String>>>,
 }
 
 /// The entry of one session; gone when this is dropped.
@@ -27,7 +27,7 @@ pub(crate) struct SessionEntry {
 
 impl SessionTable {
     /// Enters a session; the receiver gets the reason when somebody ends it.
-    pub(crate) fn enter(&self, user: &UserName) -> (SessionEntry, oneshot::Receiver<&'static str>) {
+    pub(crate) fn enter(&self, user: &UserName) -> (SessionEntry, oneshot::Receiver<String>) {
         let (end, ended) = oneshot::channel();
         let mut table = lock(&self.inner);
         let number = table.next;
@@ -52,8 +52,8 @@ impl SessionTable {
     }
 
     /// Ends every session of a user. Gives how many there were.
-    pub(crate) fn end(&self, user: &UserName, reason: &'static str) -> usize {
+    pub(crate) fn end(&self, user: &UserName, reason: &str) -> usize {
         let sessions = lock(&self.inner).by_user.remove(user).unwrap_or_default();
-        sessions.into_values().map(|end| end.send(reason)).filter(Result::is_ok).count()
+        sessions.into_values().map(|end| end.send(reason.to_owned())).filter(Result::is_ok).count()
     }
 }

@@ -266,10 +266,10 @@ async fn presence_is_told_first_and_then_at_each_change() {
 async fn a_kicked_user_hears_why() {
     let gateway = gateway().await;
     let (alice, bob) = (connect(&gateway, "alice").await, connect(&gateway, "bob").await);
-    assert_eq!(gateway.kick(&user("bob"), "signed out by an administrator"), 1);
+    assert_eq!(gateway.kick(&user("bob"), "signed out by an administrator").await, Ok(1));
     assert_eq!(bob.closed().await.error.unwrap().message(), "signed out by an administrator");
     assert!(alice.is_connected());
-    assert_eq!(gateway.kick(&user("bob"), "again"), 0);
+    assert_eq!(gateway.kick(&user("bob"), "again").await, Ok(0));
 }
 
 #[tokio::test]

@@ -76,7 +76,8 @@ pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
     let hasher = PasswordHasher::new();
     let tokens = tokens(&options, data.path())?;
     let interceptor = interceptor.map(|interceptor| Arc::new(interceptor) as Arc<dyn Interceptor>);
-    let gateway = assemble(&options, data.path(), &hasher, &tokens, interceptor, &identity).await?;
+    let gateway =
+        assemble(&options, data.path(), &hasher, &tokens, interceptor, &identity, &admins).await?;
     for (name, password) in &users {
         make_user(&gateway, &hasher, name, password).await?;
     }
@@ -193,6 +194,7 @@ async fn assemble(
     tokens: &JwtAuthenticator,
     interceptor: Option<Arc<dyn Interceptor>>,
     identity: &Identity,
+    admins: &[UserName],
 ) -> Result<Gateway, StartError> {
     let (store, directory, registry, presence): Stores = match &options.store {
         StoreKind::Memory => (
@@ -231,6 +233,7 @@ async fn assemble(
         .presence(presence)
         .authenticator(Arc::new(authenticator))
         .open(options.open)
+        .broadcasters(admins.iter().cloned())
         .rules(options.allow.clone())
         .guests(Arc::new(Rules::new(options.guests.clone(), Arc::new(Closed::new()))))
         .drain(Drain::new(Drain::DEFAULT.per_second, Duration::from_secs(options.drain.into())))

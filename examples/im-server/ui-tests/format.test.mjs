@@ -28,6 +28,8 @@ test("the names of a direct conversation are sorted by octet, as the server does
 test("a conversation's id tells its kind, title and destination", () => {
   assert.deepEqual(parseConversationId("direct:alice:bob", "bob"), { kind: "direct", title: "alice", destination: "/user/alice" });
   assert.deepEqual(parseConversationId("group:ops", "bob"), { kind: "group", title: "ops", destination: "/group/ops" });
+  const everybody = { kind: "broadcast", title: "Announcements", destination: "/broadcast/all" };
+  assert.deepEqual(parseConversationId("broadcast:all", "bob"), everybody);
   assert.equal(parseConversationId("direct:alice:bob", "eve"), null);
 });
 

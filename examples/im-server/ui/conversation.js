@@ -36,6 +36,8 @@ export class Conversation {
     this.real = false;
     /** I am no longer a member. */
     this.left = false;
+    /** I may say something here. */
+    this.writable = kind !== "broadcast";
     /** The last page of history has been fetched. */
     this.loaded = false;
     /** The last attempt to fetch history failed. */
@@ -80,7 +82,8 @@ export class Conversation {
   merge(snapshot) {
     this.real = true;
     this.left = false;
-    this.title = snapshot.title ?? this.title;
+    if (this.kind !== "broadcast") this.title = snapshot.title ?? this.title;
+    this.writable = snapshot.writable ?? this.writable;
     const before = this.members;
     this.members = new Map();
     for (const { user, role, read, delivered, online } of snapshot.members) {

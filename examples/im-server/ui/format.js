@@ -16,11 +16,15 @@ export function directId(a, b) {
   return `direct:${[a, b].sort(compareOctets).join(":")}`;
 }
 
-/** Takes `direct:a:b` or `group:x` apart, as `me` sees it; null where it is neither. */
+/** Takes `direct:a:b`, `group:x` or `broadcast:x` apart, as `me` sees it; null where it is none of them. */
 export function parseConversationId(id, me) {
   const [kind, ...names] = id.split(":");
   if (kind === "group" && names.length === 1 && names[0]) {
     return { kind, title: names[0], destination: `/group/${names[0]}` };
+  }
+  if (kind === "broadcast" && names.length === 1 && names[0]) {
+    const title = names[0] === "all" ? "Announcements" : `Announcements to ${names[0]}`;
+    return { kind, title, destination: `/broadcast/${names[0]}` };
   }
   if (kind === "direct" && names.length === 2 && names.includes(me)) {
     const peer = names[0] === me ? names[1] : names[0];

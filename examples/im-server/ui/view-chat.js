@@ -201,6 +201,7 @@ export class ChatView {
       if (known?.online) return "online";
       return known?.lastSeen ? lastSeen(known.lastSeen, now) : known ? "offline" : "";
     }
+    if (conversation.kind === "broadcast") return "From the administrators";
     const names = [...conversation.members.keys()];
     const online = names.filter((user) => this.#model.isOnline(user)).length;
     const members = `${names.length} ${names.length === 1 ? "member" : "members"}`;
@@ -338,7 +339,7 @@ export class ChatView {
     const time = message?.timestamp ?? entry.created;
     const mine = from === this.#model.me;
     const state = entry ? (entry.error ? "failed" : "sending") : mine ? conversation.status(message) : null;
-    const named = conversation.kind === "group" && !mine;
+    const named = conversation.kind !== "direct" && !mine;
     // A message that was changed is another row: what is new in it is read aloud.
     const file = message?.attachment ? " file" : "";
     const version = message?.recalled ? " recalled" : message?.edited ? ` ${message.edited}` : "";
@@ -353,7 +354,7 @@ export class ChatView {
       element.className = ["message", mine ? "mine" : "theirs", opens && "opens", closes && "closes", state].filter(Boolean).join(" ");
       if (message) element.dataset.seq = message.seq;
       // A row of what was just written becomes that of the message.
-      if (message && !message.recalled && !element.querySelector(".more")) element.append(this.#more(conversation, message));
+      if (message && conversation.writable && !message.recalled && !element.querySelector(".more")) element.append(this.#more(conversation, message));
       if (!state) return;
       element.dataset.state = state;
       element.querySelector(".tick").replaceChildren(icon(state, label));
@@ -547,8 +548,8 @@ const greetingRow = ({ title, kind }) => ({
     h(
       "div",
       { class: "greeting" },
-      avatar(title, { group: kind === "group", size: "large" }),
-      h("p", {}, kind === "group" ? `This is the start of ${title}.` : `This is the start of your conversation with ${title}.`),
+      avatar(title, { group: kind !== "direct", size: "large" }),
+      h("p", {}, kind !== "direct" ? `This is the start of ${title}.` : `This is the start of your conversation with ${title}.`),
       h("p", { class: "hint" }, "Say hello."),
     ),
 });

@@ -42,7 +42,7 @@ export class Composer {
       },
     });
     const attach = iconButton("attach", "Attach a file", { "data-testid": "attach", onclick: () => file.click() });
-    this.#closed = h("p", { class: "composer-closed", hidden: true }, "You are no longer a member of this group.");
+    this.#closed = h("p", { class: "composer-closed", hidden: true });
     this.element = h(
       "form",
       {
@@ -100,9 +100,11 @@ export class Composer {
     this.focus();
   }
 
-  update({ left }) {
-    this.#closed.hidden = !left;
-    this.element.querySelector(".composer-row").hidden = left;
+  update({ left, writable }) {
+    const closed = left || !writable;
+    this.#closed.textContent = left ? "You are no longer a member of this group." : "Only administrators write here.";
+    this.#closed.hidden = !closed;
+    this.element.querySelector(".composer-row").hidden = closed;
   }
 
   focus() {

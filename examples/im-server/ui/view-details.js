@@ -45,7 +45,7 @@ export class DetailsView {
     if (!conversation) return;
     setText(this.#fault, "");
     const isGroup = conversation.kind === "group";
-    setText(this.#heading, isGroup ? "Group" : "Person");
+    setText(this.#heading, HEADINGS[conversation.kind]);
     this.#body.replaceChildren(
       h("div", { class: "details-card" }, h("span", { class: "details-avatar" }), h("p", { class: "details-name" }, conversation.title), h("p", { class: "details-state" })),
       isGroup ? h("section", { class: "details-group" }) : this.#personSection(conversation.peer),
@@ -63,7 +63,7 @@ export class DetailsView {
   }
 
   #personSection(user) {
-    if (user === this.#model.me) return "";
+    if (user === null || user === this.#model.me) return "";
     const block = () => this.#attempt(async () => {
       await this.#options.onBlock(user);
       setText(this.#fault, `${user} is blocked. Settings has the list of the people you have blocked.`);
@@ -86,7 +86,7 @@ export class DetailsView {
     ]);
     setText(this.#body.querySelector(".details-name"), title);
     setText(this.#body.querySelector(".details-state"), peer === null ? groupState(conversation) : this.#personState(peer, now));
-    if (peer === null) this.#updateGroup(conversation, now);
+    if (conversation.kind === "group") this.#updateGroup(conversation, now);
   }
 
   #updateGroup(conversation, now) {
@@ -240,4 +240,7 @@ export class DetailsView {
   }
 }
 
-const groupState = (conversation) => (conversation.left ? "You are no longer a member" : "Group");
+const HEADINGS = { group: "Group", direct: "Person", broadcast: "Announcements" };
+
+const groupState = ({ kind, left }) =>
+  kind === "broadcast" ? "From the administrators" : left ? "You are no longer a member" : "Group";

@@ -178,7 +178,7 @@ export class ListView {
     if (last.kind === "member") return { text: memberLine(last, this.#model.me) };
     const text = last.recalled ? "Message recalled" : last.body === null ? "Attachment" : oneLine(last.body);
     if (last.from === this.#model.me) return { state: conversation.status(last), text };
-    return { who: conversation.kind === "group" ? last.from : null, text };
+    return { who: conversation.kind === "direct" ? null : last.from, text };
   }
 
   #messageRow({ id, conversation, from, body, timestamp }, now) {

@@ -61,7 +61,10 @@ impl Gateway {
                 }
                 Next::Markers => {
                     let marks = gateway.inner.store.markers(conversation).await?;
-                    let lines = lines(marks.iter().filter(is_any).map(MarkerLine::from));
+                    let mine = |marks: &&Marks| {
+                        marks.delivered > 0 && (!conversation.is_broadcast() || marks.user == *user)
+                    };
+                    let lines = lines(marks.iter().filter(mine).map(MarkerLine::from));
                     Some((lines, (about, Next::End)))
                 }
                 Next::End => None,
@@ -117,10 +120,6 @@ impl Gateway {
         }
         Ok(lines(all))
     }
-}
-
-fn is_any(marks: &&Marks) -> bool {
-    marks.delivered > 0
 }
 
 fn lines(all: impl IntoIterator<Item = impl Serialize>) -> Bytes {

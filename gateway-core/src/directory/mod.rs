@@ -14,7 +14,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 use crate::auth::PasswordHash;
-use crate::names::{ConversationId, ConversationKind, DeviceName, GroupName, UserName};
+use crate::names::{ConversationId, ConversationKind, DeviceName, EVERYBODY, GroupName, UserName};
 
 pub use error::DirectoryError;
 pub use group::{
@@ -322,7 +322,10 @@ pub trait Directory: Debug + Send + Sync + 'static {
                 }
                 Ok(people)
             }
-            ConversationKind::Group(group) => {
+            ConversationKind::Broadcast(to) if to.as_str() == EVERYBODY => {
+                self.users("", usize::MAX).await
+            }
+            ConversationKind::Group(group) | ConversationKind::Broadcast(group) => {
                 let members = self.members(&group).await?;
                 let members = members.ok_or(DirectoryError::NoSuchGroup(group))?;
                 Ok(members.into_iter().map(|member| member.user).collect())

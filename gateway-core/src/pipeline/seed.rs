@@ -111,13 +111,14 @@ impl Worker {
         let inbox = address::device_inbox(user, device);
         // What an attempt that did not finish has left.
         self.broker.delete(&Source::durable(inbox.as_str())).await?;
-        let topics = [address::inbox(user), address::device(user, device)];
+        let topics =
+            [address::inbox(user), address::device(user, device), address::EVERYBODY.to_owned()];
         Ok(self.broker.declare(&Declaration::durable(inbox, topics)).await?)
     }
 
     async fn unread(&self, user: &UserName) -> Result<Vec<UnreadRange>, GatewayError> {
         let groups = self.directory.groups_of(user).await?;
-        Ok(self.store.unread(user, &groups).await?)
+        Ok(self.store.unread(user, &ConversationId::of_groups(&groups)).await?)
     }
 
     async fn fill(

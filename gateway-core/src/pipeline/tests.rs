@@ -10,7 +10,6 @@ use mq_bridge::{
 use super::*;
 use crate::directory::MemoryDirectory;
 use crate::lock::lock;
-use crate::names::GroupName;
 use crate::store::{
     ConversationSummary, Cut, Extent, Imported, Marker, Marks, MemoryStore, Page, Position, Search,
     StoredMessage, Unpublished, UnreadRange,
@@ -128,18 +127,18 @@ impl MessageStore for SlowStore {
     async fn conversations(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        self.inner.conversations(user, groups, limit).await
+        self.inner.conversations(user, others, limit).await
     }
 
     async fn unread(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
     ) -> Result<Vec<UnreadRange>, StoreError> {
-        self.inner.unread(user, groups).await
+        self.inner.unread(user, others).await
     }
 
     async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {

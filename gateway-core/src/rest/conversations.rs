@@ -30,7 +30,7 @@ pub(super) struct Conversations {
 pub(super) struct Conversation {
     #[schema(value_type = String, example = "direct:alice:bob")]
     id: ConversationId,
-    /// `direct` or `group`.
+    /// `direct`, `group`, or `broadcast` for what operators tell.
     kind: &'static str,
     /// Where to send to.
     destination: String,
@@ -38,6 +38,8 @@ pub(super) struct Conversation {
     last_seq: u64,
     unread: u64,
     last_message: Option<Message>,
+    /// Whether the caller may send there; `false` for who only hears what operators tell.
+    writable: bool,
     members: Vec<Standing>,
 }
 
@@ -88,6 +90,9 @@ async fn overview(
             let title = title.unwrap_or_else(|| group.to_string());
             ("group", format!("/group/{group}"), title)
         }
+        ConversationKind::Broadcast(to) => {
+            ("broadcast", format!("/broadcast/{to}"), to.to_string())
+        }
         ConversationKind::Direct(..) => {
             let peer = id.peer_of(user).ok_or_else(|| Problem::not_found(NO_SUCH_CONVERSATION))?;
             ("direct", format!("/user/{peer}"), peer.to_string())
@@ -116,6 +121,7 @@ async fn overview(
         title,
         last_seq: summary.last_seq,
         unread: summary.unread,
+        writable: !id.is_broadcast() || gateway.may_send(user, id).await?,
         last_message: summary.last_message.as_ref().map(Message::from),
         members,
     })

@@ -115,7 +115,7 @@ pub(super) struct Session {
     presented: Option<Box<Credentials>>,
     pub(super) who: Option<Arc<Who>>,
     /// Somebody else ends this session, and says why.
-    ended: Option<oneshot::Receiver<&'static str>>,
+    ended: Option<oneshot::Receiver<String>>,
     /// When the credentials end.
     expiry: Option<Pin<Box<Sleep>>>,
     /// When the session ends, as the gateway stops.
@@ -141,7 +141,7 @@ enum Wake {
     Connection(Option<EventOrRoom<Token>>),
     Input(u64, Input),
     Done(Done),
-    Ended(&'static str),
+    Ended(String),
     Expired,
     Stopping,
     Drained,
@@ -169,7 +169,7 @@ impl Session {
                 Wake::Done(done) => self.on_done(done),
                 Wake::Ended(reason) => {
                     self.ended = None;
-                    self.end(CloseCode::POLICY, reason);
+                    self.end(CloseCode::POLICY, ErrorReply::new(reason));
                 }
                 Wake::Expired => {
                     self.expiry = None;

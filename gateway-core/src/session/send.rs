@@ -10,10 +10,9 @@ use uuid::Uuid;
 
 use super::run::{Session, Who};
 use super::subscribe::{self, declare_queue};
-use crate::authorizer::Action;
 use crate::destination::Destination;
 use crate::error::GatewayError;
-use crate::gateway::{Inner, shown, target_of};
+use crate::gateway::{Inner, send_action, shown, target_of};
 use crate::names::UserName;
 use crate::send::{SendRequest, Sent, check_key};
 
@@ -61,7 +60,8 @@ impl Session {
             None if text == RENEW => return self.renew(&who.user, send).await,
             None => &Destination::parse(&text)?,
         };
-        self.inner.authorize(&who.user, Action::Send, destination).await?;
+        let action = send_action(destination, is_signal(send));
+        self.inner.authorize(&who.user, action, destination).await?;
         let mut route = match known {
             Some(route) => route,
             None => Route::new(&who.user, &text)?,
@@ -185,6 +185,10 @@ pub(super) async fn check_send(
     send: &view::Send,
 ) -> Result<Destination, GatewayError> {
     let destination = Destination::parse(&send.destination().unwrap_or_default())?;
-    inner.authorize(user, Action::Send, &destination).await?;
+    inner.authorize(user, send_action(&destination, is_signal(send)), &destination).await?;
     Ok(destination)
+}
+
+fn is_signal(send: &view::Send) -> bool {
+    send.header("kind").is_some_and(|kind| matches!(&*kind, "read" | "delivered" | "typing"))
 }

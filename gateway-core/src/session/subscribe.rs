@@ -79,7 +79,7 @@ pub(super) async fn open(
 ) -> Result<Opened, GatewayError> {
     match destination {
         Destination::Inbox => inbox(inner, user, device).await,
-        Destination::User(_) | Destination::Group(_) => {
+        Destination::User(_) | Destination::Group(_) | Destination::Broadcast(_) => {
             let conversation =
                 destination.conversation(user).ok_or(RefusedError::Denied("no conversation"))?;
             open_timeline(inner, user, destination, conversation, frame).await

@@ -10,7 +10,7 @@ use super::{
     NewMessage, OutboxId, Page, Position, Search, SharedOutbox, StoreError, StoredMessage,
     Unpublished, UnreadRange,
 };
-use crate::names::{ConversationId, GroupName, UserName};
+use crate::names::{ConversationId, UserName};
 
 /// Gives messages another form before they are stored, and takes it away after they are read: encryption, redaction
 ///
@@ -139,10 +139,10 @@ impl MessageStore for FormattedStore {
     async fn conversations(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        let mut list = self.inner.conversations(user, groups, limit).await?;
+        let mut list = self.inner.conversations(user, others, limit).await?;
         for message in list.iter_mut().filter_map(|line| line.last_message.as_mut()) {
             self.formatter.load(message)?;
         }
@@ -152,9 +152,9 @@ impl MessageStore for FormattedStore {
     async fn unread(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
     ) -> Result<Vec<UnreadRange>, StoreError> {
-        self.inner.unread(user, groups).await
+        self.inner.unread(user, others).await
     }
 
     async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {

@@ -106,7 +106,7 @@ impl FromStr for StorageRule {
     fn from_str(text: &str) -> Result<Self, InvalidStorageRule> {
         let (keep, pattern) = text.split_once(' ').ok_or(InvalidStorageRule::Form)?;
         let fits = match pattern.strip_suffix('*') {
-            Some(beginning) => ["direct:", "group:"]
+            Some(beginning) => ["direct:", "group:", "broadcast:"]
                 .iter()
                 .any(|kind| kind.starts_with(beginning) || beginning.starts_with(kind)),
             None => ConversationId::new(pattern).is_ok(),

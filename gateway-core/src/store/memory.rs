@@ -19,7 +19,7 @@ use super::{
     Search, SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
-use crate::names::{ConversationId, ConversationKind, GroupName, UserName};
+use crate::names::{ConversationId, ConversationKind, UserName};
 
 /// How much a [`MemoryStore`] keeps by default: 256 MiB
 const DEFAULT_MAX_OCTETS: usize = 256 * 1024 * 1024;
@@ -312,13 +312,12 @@ impl State {
     fn of_user<'a>(
         &'a self,
         user: &UserName,
-        groups: &'a [GroupName],
+        others: &'a [ConversationId],
     ) -> impl Iterator<Item = (ConversationId, Option<&'a Conversation>)> {
         let direct = self.direct.get(user).into_iter().flatten().cloned();
-        let groups = groups.iter().map(ConversationId::group);
-        direct.chain(groups).map(|id| {
+        direct.chain(others.iter().cloned()).filter_map(|id| {
             let conversation = self.conversations.get(&id);
-            (id, conversation)
+            (conversation.is_some() || !id.is_broadcast()).then_some((id, conversation))
         })
     }
 }
@@ -425,12 +424,12 @@ impl MessageStore for MemoryStore {
     async fn conversations(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
         let now = self.clock.now_millis();
         let state = self.state();
-        let mut found: Vec<_> = state.of_user(user, groups).collect();
+        let mut found: Vec<_> = state.of_user(user, others).collect();
         let time = |conversation: &Option<&Conversation>| conversation.map_or(0, |c| c.last_time);
         found.sort_by(|(a, one), (b, other)| time(other).cmp(&time(one)).then_with(|| a.cmp(b)));
         found.truncate(limit);
@@ -442,6 +441,9 @@ impl MessageStore for MemoryStore {
                     conversation.messages.back().map(|kept| kept.message.clone());
                 summary.unread = conversation.unread_of(user, now);
                 summary.markers = conversation.marks();
+                if summary.conversation.is_broadcast() {
+                    summary.markers.retain(|marks| marks.user == *user);
+                }
             }
             summary
         };
@@ -451,11 +453,11 @@ impl MessageStore for MemoryStore {
     async fn unread(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
     ) -> Result<Vec<UnreadRange>, StoreError> {
         let state = self.state();
         let mut found: Vec<_> = state
-            .of_user(user, groups)
+            .of_user(user, others)
             .filter_map(|(id, conversation)| {
                 let conversation = conversation?;
                 let read = conversation.marks.get(user).map_or(0, |progress| progress.read);

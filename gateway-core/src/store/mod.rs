@@ -26,7 +26,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-use crate::names::{ConversationId, GroupName, UserName};
+use crate::names::{ConversationId, UserName};
 
 pub(crate) use change::IN_REPLY_TO;
 pub use change::{Change, ChangeError, MAX_REACTION_OCTETS, MAX_REACTIONS, Reaction};
@@ -159,8 +159,9 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// The conversations of `user`, the one with the latest message first, at most `limit`
     ///
-    /// These are his direct conversations that have a message, and those of `groups`, which are the groups he is a
-    /// member of; groups without a message come last. What was recalled, and what has expired (its `expires` header), is
+    /// These are his direct conversations that have a message, and `others`, which are those of the groups he is a
+    /// member of, and what operators tell him; groups without a message come last, what operators have not told is left
+    /// out. Of that only his own markers are given. What was recalled, and what has expired (its `expires` header), is
     /// no longer unread.
     ///
     /// # Errors
@@ -169,11 +170,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     async fn conversations(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError>;
 
-    /// What `user` has not read in his direct conversations and in `groups`, the conversation that has been quiet for longest first
+    /// What `user` has not read in his direct conversations and in `others`, the conversation that has been quiet for longest first
     ///
     /// Gives ranges, so that the answer stays small however much there is; [`history`](Self::history) has the messages.
     ///
@@ -183,7 +184,7 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     async fn unread(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
     ) -> Result<Vec<UnreadRange>, StoreError>;
 
     /// Messages whose text has what is looked for, the newest first; may be fewer than asked for, never none while there

@@ -140,7 +140,7 @@ async fn a_full_memory_store_forgets_the_oldest_messages_and_their_keys() {
     assert_eq!(seqs, (position.first_seq..=20).collect::<Vec<_>>());
 
     let bob = UserName::new("bob").unwrap();
-    let groups = [GroupName::new("g0").unwrap()];
+    let groups = [ConversationId::new("group:g0").unwrap()];
     let unread = store.conversations(&bob, &groups, 1).await.unwrap().remove(0).unread;
     assert_eq!(unread, kept.len() as u64, "unread counts what can be read");
     store.mark(&conversation(0), &bob, Marker::Read, 3).await.unwrap();

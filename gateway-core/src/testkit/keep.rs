@@ -1,7 +1,7 @@
 //! What is promised of messages of which not all is stored.
 
 use super::message_store::{Any, Outcome, Store, append, message};
-use super::{clock, conversation, group, same, text, user};
+use super::{clock, conversation, same, text, user};
 use crate::store::{
     Change, ChangeError, Keep, Marker, MessageKind, NewMessage, OutboxId, Page, Search,
     SearchScope, StoreError, StoredMessage,
@@ -23,7 +23,8 @@ async fn history(store: &Store) -> Result<Vec<StoredMessage>, String> {
 }
 
 async fn unread(store: &Store) -> Result<u64, String> {
-    let list = store.conversations(&user("bob")?, &[group("a")?], 9).await.map_err(text)?;
+    let list =
+        store.conversations(&user("bob")?, &[conversation("group:a")?], 9).await.map_err(text)?;
     Ok(list.first().map_or(0, |line| line.unread))
 }
 

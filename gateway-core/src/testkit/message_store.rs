@@ -27,7 +27,7 @@ use super::search::{
     search_gives_the_newest_first_page_by_page, search_is_bounded_in_octets,
     search_looks_only_where_it_is_told,
 };
-use super::{Check, Harness, START, clock, conversation, group, holds, same, table, text, user};
+use super::{Check, Harness, START, clock, conversation, holds, same, table, text, user};
 use crate::names::{ConversationId, DeviceName};
 use crate::store::{
     Appended, DEDUPE_MILLIS, MAX_KEY_OCTETS, Marker, MessageKind, MessageStore, NewMessage, Page,
@@ -496,7 +496,7 @@ async fn sending_moves_the_markers_of_the_sender(harness: Any<'_>) -> Outcome {
 
 async fn unread_of(store: &Store, who: &str, of: &str) -> Result<u64, String> {
     let id = conversation(of)?;
-    let groups: Vec<_> = id.as_group().into_iter().collect();
+    let groups: Vec<_> = id.as_group().iter().map(ConversationId::group).collect();
     let list = store.conversations(&user(who)?, &groups, 100).await.map_err(text)?;
     let line = list.into_iter().find(|line| line.conversation == id);
     Ok(line.ok_or_else(|| format!("{of} is not in {who}'s list"))?.unread)
@@ -541,13 +541,25 @@ async fn conversations_are_those_of_the_user_latest_first(harness: Any<'_>) -> O
         clock.advance(Duration::from_secs(1));
         say(&store, to, from, to).await?;
     }
-    let groups = [group("quiet")?, group("a")?];
+    let told = conversation("broadcast:a")?;
+    append(&store, message("broadcast:a", "root", "hear")?).await?;
+    mark(&store, &told, "alice", Marker::Read, 1).await?;
+    mark(&store, &told, "bob", Marker::Read, 1).await?;
+    clock.advance(Duration::from_secs(1));
+    say(&store, "broadcast:a", "root", "hear").await?;
+    let groups = [
+        conversation("group:quiet")?,
+        conversation("group:a")?,
+        conversation("broadcast:quiet")?,
+        told,
+    ];
     let list = store.conversations(&user("alice")?, &groups, 100).await.map_err(text)?;
     let found: Vec<_> = list
         .iter()
         .map(|line| (line.conversation.as_str(), line.last_seq, line.unread, line.markers.len()))
         .collect();
     let wanted = [
+        ("broadcast:a", 2, 1, 1),
         ("direct:alice:bob", 2, 0, 2),
         ("direct:alice:alice", 1, 0, 1),
         ("group:a", 1, 1, 1),
@@ -585,7 +597,7 @@ async fn unread_ranges_are_what_a_new_device_needs(harness: Any<'_>) -> Outcome 
     append(&store, message("direct:alice:bob", "alice", "ed")?.with_kind(MessageKind::Edit))
         .await?;
     mark(&store, &conversation("direct:bob:carol")?, "bob", Marker::Read, 1).await?;
-    let groups = [group("quiet")?, group("a")?];
+    let groups = [conversation("group:quiet")?, conversation("group:a")?];
     let ranges = store.unread(&user("bob")?, &groups).await.map_err(text)?;
     let found: Vec<_> =
         ranges.iter().map(|r| (r.conversation.as_str(), r.after_seq, r.last_seq)).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::message_store::{Any, Outcome, Store, append, message, say};
-use super::{START, clock, conversation, group, holds, same, text, user};
+use super::{START, clock, conversation, holds, same, text, user};
 use crate::store::{Cut, Extent, Marker, Page, Search, SearchScope, UnreadRange};
 
 async fn kept(store: &Store, of: &str) -> Result<Vec<u64>, String> {
@@ -87,7 +87,7 @@ pub(super) async fn what_waits_in_the_outbox_is_not_forgotten(harness: Any<'_>) 
 
 pub(super) async fn what_is_forgotten_is_not_unread(harness: Any<'_>) -> Outcome {
     let store = harness.create(clock()).await;
-    let (bob, groups) = (user("bob")?, [group("a")?]);
+    let (bob, groups) = (user("bob")?, [conversation("group:a")?]);
     for _ in 0..10 {
         say(&store, "group:a", "alice", "hi").await?;
     }

@@ -32,7 +32,7 @@ use super::{
     StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
-use crate::names::{ConversationId, GroupName, UserName};
+use crate::names::{ConversationId, UserName};
 
 /// How often a transaction is tried that met others
 const ATTEMPTS: u32 = 8;
@@ -308,18 +308,18 @@ impl MessageStore for PostgresStore {
     async fn conversations(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        Ok(query::conversations(&self.client().await?, user, groups, limit, self.now()).await?)
+        Ok(query::conversations(&self.client().await?, user, others, limit, self.now()).await?)
     }
 
     async fn unread(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
     ) -> Result<Vec<UnreadRange>, StoreError> {
-        Ok(query::unread(&self.client().await?, user, groups).await?)
+        Ok(query::unread(&self.client().await?, user, others).await?)
     }
 
     async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::change;
 use super::error::Failure;
 use super::value::{text, to_sql, unreadable, unsigned};
-use crate::names::{ConversationId, GroupName, UserName};
+use crate::names::{ConversationId, UserName};
 use crate::store::pack::{unpack, unpack_copy, unpack_headers, unpack_reactions};
 use crate::store::{
     ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
@@ -174,11 +174,10 @@ impl Line {
     async fn of_user(
         client: &Client,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         now: u64,
     ) -> Result<Vec<Self>, Failure> {
-        let names: Vec<ConversationId> = groups.iter().map(ConversationId::group).collect();
-        let texts: Vec<&str> = names.iter().map(ConversationId::as_str).collect();
+        let texts: Vec<&str> = others.iter().map(ConversationId::as_str).collect();
         let statement = client
             .prepare_cached(
                 "SELECT c.id, c.name, c.last_seq, c.last_time, c.counted,
@@ -206,7 +205,7 @@ impl Line {
                 })
             })
             .collect::<Result<Vec<_>, Failure>>()?;
-        for name in names {
+        for name in others.iter().filter(|name| !name.is_broadcast()).cloned() {
             if !lines.iter().any(|line| line.name == name) {
                 let silent = Self { id: None, name, last_seq: 0, last_time: 0, read: 0, unread: 0 };
                 lines.push(silent);
@@ -219,15 +218,17 @@ impl Line {
 pub(super) async fn conversations(
     client: &Client,
     user: &UserName,
-    groups: &[GroupName],
+    others: &[ConversationId],
     limit: usize,
     now: u64,
 ) -> Result<Vec<ConversationSummary>, Failure> {
-    let mut lines = Line::of_user(client, user, groups, now).await?;
+    let mut lines = Line::of_user(client, user, others, now).await?;
     lines.sort_by(|a, b| b.last_time.cmp(&a.last_time).then_with(|| a.name.cmp(&b.name)));
     lines.truncate(limit);
     let ids: Vec<i64> = lines.iter().filter_map(|line| line.id).collect();
-    let mut markers = markers_of(client, &ids).await?;
+    let told = lines.iter().filter(|line| line.name.is_broadcast());
+    let told: Vec<i64> = told.filter_map(|line| line.id).collect();
+    let mut markers = markers_of(client, &ids, user, &told).await?;
     let mut last = last_messages(client, &ids).await?;
     Ok(lines
         .into_iter()
@@ -244,15 +245,21 @@ pub(super) async fn conversations(
         .collect())
 }
 
-async fn markers_of(client: &Client, ids: &[i64]) -> Result<HashMap<i64, Vec<Marks>>, Failure> {
+/// The markers in these conversations; in those that are `told` by operators, of `user` only
+async fn markers_of(
+    client: &Client,
+    ids: &[i64],
+    user: &UserName,
+    told: &[i64],
+) -> Result<HashMap<i64, Vec<Marks>>, Failure> {
     let statement = client
         .prepare_cached(
             "SELECT person, read, delivered, conversation FROM mark
-             WHERE conversation = ANY($1) ORDER BY person",
+             WHERE conversation = ANY($1) AND (person = $2 OR conversation <> ALL($3)) ORDER BY person",
         )
         .await?;
     let mut found: HashMap<i64, Vec<Marks>> = HashMap::new();
-    for row in client.query(&statement, &[&ids]).await? {
+    for row in client.query(&statement, &[&ids, &user.as_str(), &told]).await? {
         found.entry(row.try_get(3)?).or_default().push(marks(&row)?);
     }
     Ok(found)
@@ -282,9 +289,9 @@ async fn last_messages(
 pub(super) async fn unread(
     client: &Client,
     user: &UserName,
-    groups: &[GroupName],
+    others: &[ConversationId],
 ) -> Result<Vec<UnreadRange>, Failure> {
-    let mut lines = Line::of_user(client, user, groups, 0).await?;
+    let mut lines = Line::of_user(client, user, others, 0).await?;
     lines.retain(|line| line.read < line.last_seq);
     lines.sort_by(|a, b| a.last_time.cmp(&b.last_time).then_with(|| a.name.cmp(&b.name)));
     Ok(lines

@@ -30,7 +30,7 @@ use super::{
     Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
-use crate::names::{ConversationId, GroupName, UserName};
+use crate::names::{ConversationId, UserName};
 
 /// How a [`SqliteStore`] is opened
 #[derive(Clone, Debug)]
@@ -205,20 +205,20 @@ impl MessageStore for SqliteStore {
     async fn conversations(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        let (user, groups, now) = (user.clone(), groups.to_vec(), self.now());
-        self.read(move |tx| query::conversations(tx, &user, &groups, limit, now)).await
+        let (user, others, now) = (user.clone(), others.to_vec(), self.now());
+        self.read(move |tx| query::conversations(tx, &user, &others, limit, now)).await
     }
 
     async fn unread(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
     ) -> Result<Vec<UnreadRange>, StoreError> {
-        let (user, groups) = (user.clone(), groups.to_vec());
-        self.read(move |tx| query::unread(tx, &user, &groups)).await
+        let (user, others) = (user.clone(), others.to_vec());
+        self.read(move |tx| query::unread(tx, &user, &others)).await
     }
 
     async fn search(&self, search: Search) -> Result<Vec<StoredMessage>, StoreError> {

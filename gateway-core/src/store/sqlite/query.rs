@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::value::{text, to_sql, unreadable, unsigned};
 use super::{change, place};
-use crate::names::{ConversationId, GroupName, UserName};
+use crate::names::{ConversationId, UserName};
 use crate::store::limits::octets_of_stored;
 use crate::store::pack::{unpack, unpack_copy, unpack_headers, unpack_reactions};
 use crate::store::{
@@ -149,17 +149,28 @@ pub(super) fn markers(
     conversation: &ConversationId,
 ) -> rusqlite::Result<Vec<Marks>> {
     match id_of(connection, conversation)? {
-        Some(id) => marks_in(connection, id),
+        Some(id) => marks_in(connection, id, None),
         None => Ok(Vec::new()),
     }
 }
 
-fn marks_in(connection: &Connection, conversation: i64) -> rusqlite::Result<Vec<Marks>> {
+fn marks_in(
+    connection: &Connection,
+    conversation: i64,
+    only: Option<&UserName>,
+) -> rusqlite::Result<Vec<Marks>> {
+    let (sql, only) = match only {
+        None => {
+            ("SELECT user, read, delivered FROM mark WHERE conversation = ?1 ORDER BY user, ?2", "")
+        }
+        Some(user) => (
+            "SELECT user, read, delivered FROM mark WHERE conversation = ?1 AND user = ?2",
+            user.as_str(),
+        ),
+    };
     connection
-        .prepare_cached(
-            "SELECT user, read, delivered FROM mark WHERE conversation = ?1 ORDER BY user",
-        )?
-        .query_map([conversation], |row| {
+        .prepare_cached(sql)?
+        .query_map(params![conversation, only], |row| {
             Ok(Marks::new(text(row, 0)?, unsigned(row, 1)?, unsigned(row, 2)?))
         })?
         .collect()
@@ -201,7 +212,7 @@ impl Line {
     fn of_user(
         connection: &Connection,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         now: u64,
     ) -> rusqlite::Result<Vec<Self>> {
         let now = to_sql(now);
@@ -220,19 +231,13 @@ impl Line {
             " FROM conversation c
              LEFT JOIN mark k ON k.conversation = c.id AND k.user = ?1 WHERE c.name = ?3"
         ))?;
-        for group in groups {
-            let name = ConversationId::group(group);
+        for name in others.iter().cloned() {
             let line = statement
                 .query_row(params![user.as_str(), now, name.as_str()], Self::read)
                 .optional()?;
-            lines.push(line.unwrap_or(Self {
-                id: None,
-                name,
-                last_seq: 0,
-                last_time: 0,
-                read: 0,
-                unread: 0,
-            }));
+            let broadcast = name.is_broadcast();
+            let silent = Self { id: None, name, last_seq: 0, last_time: 0, read: 0, unread: 0 };
+            lines.extend(line.or_else(|| (!broadcast).then_some(silent)));
         }
         Ok(lines)
     }
@@ -241,11 +246,11 @@ impl Line {
 pub(super) fn conversations(
     connection: &Connection,
     user: &UserName,
-    groups: &[GroupName],
+    others: &[ConversationId],
     limit: usize,
     now: u64,
 ) -> rusqlite::Result<Vec<ConversationSummary>> {
-    let mut lines = Line::of_user(connection, user, groups, now)?;
+    let mut lines = Line::of_user(connection, user, others, now)?;
     lines.sort_by(|a, b| b.last_time.cmp(&a.last_time).then_with(|| a.name.cmp(&b.name)));
     lines.truncate(limit);
     lines
@@ -257,7 +262,8 @@ pub(super) fn conversations(
                 summary.last_seq = line.last_seq;
                 summary.last_message = last.into_iter().next();
                 summary.unread = line.unread;
-                summary.markers = marks_in(connection, id)?;
+                let only = summary.conversation.is_broadcast().then_some(user);
+                summary.markers = marks_in(connection, id, only)?;
             }
             Ok(summary)
         })
@@ -267,9 +273,9 @@ pub(super) fn conversations(
 pub(super) fn unread(
     connection: &Connection,
     user: &UserName,
-    groups: &[GroupName],
+    others: &[ConversationId],
 ) -> rusqlite::Result<Vec<UnreadRange>> {
-    let mut lines = Line::of_user(connection, user, groups, 0)?;
+    let mut lines = Line::of_user(connection, user, others, 0)?;
     lines.retain(|line| line.read < line.last_seq);
     lines.sort_by(|a, b| a.last_time.cmp(&b.last_time).then_with(|| a.name.cmp(&b.name)));
     Ok(lines

@@ -176,14 +176,14 @@ impl MessageStore for Broken {
     async fn conversations(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
         let user = match self.fault {
             Fault::ShowsEverybodysConversations => UserName::new("alice").unwrap(),
             _ => user.clone(),
         };
-        let mut list = self.inner.conversations(&user, groups, limit).await?;
+        let mut list = self.inner.conversations(&user, others, limit).await?;
         if self.fault == Fault::CountsOwnMessages {
             for line in &mut list {
                 line.unread = line.last_seq;
@@ -201,9 +201,9 @@ impl MessageStore for Broken {
     async fn unread(
         &self,
         user: &UserName,
-        groups: &[GroupName],
+        others: &[ConversationId],
     ) -> Result<Vec<UnreadRange>, StoreError> {
-        self.inner.unread(user, groups).await
+        self.inner.unread(user, others).await
     }
 
     async fn search(&self, mut search: Search) -> Result<Vec<StoredMessage>, StoreError> {
