@@ -318,11 +318,16 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Unsupported`] where the broker lacks what inboxes need: order, and that a
-    /// device's new session takes over from its old one.
+    /// [`BrokerError::Unsupported`] where the broker lacks what inboxes need, order, and that a
+    /// device's new session takes over from its old one; or what webhooks need, to tell how much
+    /// waits and who consumes it.
     pub fn build(self) -> Result<Gateway, BrokerError> {
         let broker = self.broker.unwrap_or_else(|| Arc::new(Memory::default()));
-        broker.capabilities().require(&[Capability::Order, Capability::Takeover])?;
+        broker.capabilities().require(&[
+            Capability::Order,
+            Capability::Takeover,
+            Capability::Depth,
+        ])?;
         let mut store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         if let Some(formatter) = self.formatter {
             store = Arc::new(FormattedStore::new(store, formatter));

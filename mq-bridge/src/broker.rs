@@ -102,7 +102,9 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`NotDeclared`](BrokerError::NotDeclared), or what the backend meets.
+    /// [`NotDeclared`](BrokerError::NotDeclared), [`Unsupported`](BrokerError::Unsupported) for a
+    /// queue or durable subscription where the backend does not declare
+    /// [`Capability::Depth`](crate::Capability::Depth), or what the backend meets.
     async fn stats(&self, source: &Source) -> Result<SourceStats, BrokerError>;
 
     /// Takes nothing new, finishes and confirms what it has taken, ends the subscriptions with

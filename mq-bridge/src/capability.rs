@@ -30,11 +30,15 @@ pub enum Capability {
     Takeover,
     /// A batch is published whole or not at all.
     AtomicBatch,
+    /// [`stats`](crate::Broker::stats) tells how much a queue or durable subscription holds, and who
+    /// consumes it. Without it that call says [`Unsupported`](BrokerError::Unsupported) of what is
+    /// declared.
+    Depth,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Durable,
         Self::DurableAck,
         Self::Order,
@@ -44,6 +48,7 @@ impl Capability {
         Self::Expiry,
         Self::Takeover,
         Self::AtomicBatch,
+        Self::Depth,
     ];
 
     const fn bit(self) -> u16 {
@@ -63,6 +68,7 @@ impl fmt::Display for Capability {
             Self::Expiry => "expiry",
             Self::Takeover => "takeover",
             Self::AtomicBatch => "atomic-batch",
+            Self::Depth => "depth",
         })
     }
 }

@@ -64,7 +64,7 @@
 //! | `embedded` | | `Embedded`: the durable broker in one SQLite file (bundles SQLite) |
 //! | `rabbitmq`, `nats`, `redis` | | the brokers of those names, over a network |
 //! | `storage` | | the `storage` module: a broker over any storage of yours |
-//! | `stomp` | | `StompRelay`: ActiveMQ, over STOMP |
+//! | `stomp` | | `StompRelay`: ActiveMQ, or RabbitMQ's STOMP plugin |
 //! | `testkit` | | the `testkit` module: the conformance kit, for backends of your own |
 //! | `servers` | | `testkit::servers`: real brokers for tests, started privately (Linux) |
 

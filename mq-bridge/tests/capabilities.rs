@@ -19,7 +19,8 @@ use mq_bridge::Capability;
 use mq_bridge::testkit::{Harness, prove};
 
 /// The columns, from left to right.
-const BACKENDS: [&str; 6] = ["memory", "embedded", "rabbitmq", "nats", "redis", "stomp"];
+const BACKENDS: [&str; 7] =
+    ["memory", "embedded", "rabbitmq", "nats", "redis", "activemq", "rabbitmq-stomp"];
 const BEGIN: &str = "<!-- capabilities -->\n";
 const END: &str = "<!-- /capabilities -->\n";
 
@@ -50,6 +51,7 @@ fn means(capability: Capability) -> &'static str {
         Capability::Expiry => "expired messages are not delivered",
         Capability::Takeover => "a new consumer can end the others",
         Capability::AtomicBatch => "a batch is published whole or not at all",
+        Capability::Depth => "it tells how much waits, and who consumes",
         _ => panic!("say what `{capability}` means"),
     }
 }
@@ -192,8 +194,23 @@ async fn nats() {
 
 #[cfg(all(feature = "stomp", feature = "servers"))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
+async fn rabbitmq_stomp() {
+    use mq_bridge::testkit::{ServerHarness, servers};
+    use mq_bridge::{StompRelay, StompRelayConfig};
+
+    let start = || {
+        ServerHarness::start(servers::RabbitMq::start(), |server| {
+            StompRelay::open(StompRelayConfig::new(server.stomp_url()))
+        })
+    };
+    check("rabbitmq-stomp", start).await;
+}
+
+#[cfg(all(feature = "stomp", feature = "servers"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs activemq"]
-async fn stomp() {
+async fn activemq() {
     use mq_bridge::testkit::{ServerHarness, servers};
     use mq_bridge::{StompRelay, StompRelayConfig};
 
@@ -202,7 +219,7 @@ async fn stomp() {
             StompRelay::open(StompRelayConfig::new(format!("stomp://{}", server.stomp_nio_addr())))
         })
     };
-    check("stomp", start).await;
+    check("activemq", start).await;
 }
 
 #[test]

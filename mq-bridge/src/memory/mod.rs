@@ -322,6 +322,7 @@ impl Broker for Memory {
                 Capability::Expiry,
                 Capability::Takeover,
                 Capability::AtomicBatch,
+                Capability::Depth,
             ],
             self.shared.config.max_message,
         )

@@ -25,13 +25,14 @@ use super::names;
 use super::plan::Plan;
 use super::session::Session;
 
-const CAPABILITIES: [Capability; 6] = [
+const CAPABILITIES: [Capability; 7] = [
     Capability::Durable,
     Capability::Order,
     Capability::DeliveryCount,
     Capability::DeadLetter,
     Capability::Expiry,
     Capability::Takeover,
+    Capability::Depth,
 ];
 /// How long one server may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(3);

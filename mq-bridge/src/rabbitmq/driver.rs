@@ -54,6 +54,7 @@ impl Driver for RabbitMqDriver {
             Capability::DeadLetter,
             Capability::Expiry,
             Capability::Takeover,
+            Capability::Depth,
         ];
         const PRIORITY: &[Capability] = &[
             Capability::Durable,
@@ -62,6 +63,7 @@ impl Driver for RabbitMqDriver {
             Capability::Priority,
             Capability::Expiry,
             Capability::Takeover,
+            Capability::Depth,
         ];
         const QUORUM: &[Capability] = &[
             Capability::Durable,
@@ -70,6 +72,7 @@ impl Driver for RabbitMqDriver {
             Capability::DeadLetter,
             Capability::Expiry,
             Capability::Takeover,
+            Capability::Depth,
         ];
         match self.config.queue_type {
             QueueType::Quorum => QUORUM,

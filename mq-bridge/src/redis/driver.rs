@@ -26,13 +26,14 @@ use super::session::{lease_millis, renew};
 use super::value::{list, text};
 
 /// What a server is good for; the last two only if it is durable.
-const CAPABILITIES: [Capability; 8] = [
+const CAPABILITIES: [Capability; 9] = [
     Capability::Order,
     Capability::DeliveryCount,
     Capability::DeadLetter,
     Capability::Expiry,
     Capability::Takeover,
     Capability::AtomicBatch,
+    Capability::Depth,
     Capability::Durable,
     Capability::DurableAck,
 ];

@@ -303,7 +303,8 @@ async fn declare(link: &impl Link, declaration: &Declaration) -> Result<(), Brok
         && !(declaration.kind == DeclarationKind::Queue && *name == declaration.name)
     {
         // Not with settings of its own: it keeps those it has.
-        if link.stats(&Source::Queue(Arc::clone(name)), Held::default()).await.is_err() {
+        let found = link.stats(&Source::Queue(Arc::clone(name)), Held::default()).await;
+        if matches!(found, Err(BrokerError::NotDeclared { .. })) {
             link.declare(&Declaration::queue(Arc::clone(name))).await?;
         }
     }

@@ -73,7 +73,8 @@ pub(crate) trait Link: Send + Sync + 'static {
     /// this bridge are ended by the bridge.
     async fn delete(&self, source: &Source) -> Result<(), BrokerError>;
 
-    /// Depth, unacknowledged and consumers of a queue or durable subscription. `held` deliveries are
+    /// Depth, unacknowledged and consumers of a queue or durable subscription; `Unsupported` where
+    /// there is one and [`Capability::Depth`] is not declared. `held` deliveries are
     /// with the consumers of this bridge and not acknowledged: for brokers that do not say.
     async fn stats(&self, source: &Source, held: Held) -> Result<SourceStats, BrokerError>;
 

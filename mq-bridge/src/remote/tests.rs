@@ -89,6 +89,7 @@ impl Driver for Server {
             Capability::Expiry,
             Capability::Takeover,
             Capability::AtomicBatch,
+            Capability::Depth,
         ]
     }
 

@@ -23,12 +23,13 @@ pub struct StompRelayConfig {
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
+    pub(super) virtual_host: String,
     pub(super) credentials: Option<(String, String)>,
 }
 
 impl StompRelayConfig {
-    /// Defaults for the server at `url`: `stomp://[user:password@]host[:port]`; the port is 61613
-    /// unless said otherwise.
+    /// Defaults for the server at `url`: `stomp://[user:password@]host[:port][/vhost]`; the port is
+    /// 61613 and the virtual host `/` unless said otherwise.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -92,7 +93,8 @@ impl StompRelayConfig {
             let (user, password) = text.split_once(':').unwrap_or((text, ""));
             (unescape(user), unescape(password))
         });
-        let place = place.trim_end_matches('/');
+        let (place, path) = place.split_once('/').unwrap_or((place, ""));
+        let virtual_host = if path.is_empty() { "/".to_owned() } else { unescape(path) };
         let (host, port) = match place.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, port.parse().map_err(|_| refused("the port of the URL is not a number"))?)
@@ -100,10 +102,10 @@ impl StompRelayConfig {
             _ => (place, DEFAULT_PORT),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || host.contains(['/', '?']) {
-            return Err(refused("the URL is not stomp://[user:password@]host[:port]"));
+        if host.is_empty() || place.contains('?') || path.contains(['/', '?']) {
+            return Err(refused("the URL is not stomp://[user:password@]host[:port][/vhost]"));
         }
-        Ok(Address { host: host.to_owned(), port, credentials })
+        Ok(Address { host: host.to_owned(), port, virtual_host, credentials })
     }
 
     /// How long the server may take to show how it is set: less than connecting may take, so that
@@ -143,7 +145,7 @@ mod tests {
             ("stomp://u@[::1]:1", Some(("::1", 1, Some(("u", ""))))),
             ("stomp://[::1]", Some(("::1", 61613, None))),
             ("stomp://", None),
-            ("stomp://mq/path", None),
+            ("stomp://mq/a/b", None),
             ("stomp://mq:x", None),
             ("amqp://mq", None),
         ] {
@@ -154,6 +156,16 @@ mod tests {
                 (one.host.as_str(), one.port, credentials)
             });
             assert_eq!(found, expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_names_the_virtual_host() {
+        for (url, expected) in
+            [("stomp://mq", "/"), ("stomp://mq/", "/"), ("stomp://mq:1/%2fim", "/im")]
+        {
+            let address = StompRelayConfig::new(url).address().ok();
+            assert_eq!(address.map(|one| one.virtual_host).as_deref(), Some(expected), "{url}");
         }
     }
 

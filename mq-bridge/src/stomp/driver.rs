@@ -1,56 +1,76 @@
-//! Connecting, and what the server is like.
+//! Connecting, and which dialect the server speaks.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use futures::try_join;
-use tokio::time::timeout;
 
-use crate::remote::{Driver, Topics};
-use crate::{BrokerError, Capability};
+use crate::remote::{Driver, Held, Inbox, Link, Outgoing, Settlement, Topics};
+use crate::{BrokerError, Capability, Declaration, Source, SourceStats};
 
 use super::config::{Address, StompRelayConfig};
-use super::consumers::Sessions;
-use super::link::StompLink;
-use super::names;
+use super::rabbitmq::Ties;
 use super::session::Session;
-use super::statistics::Statistics;
+use super::{Handle, activemq, rabbitmq};
 
-const CAPABILITIES: [Capability; 7] = [
-    Capability::Durable,
-    Capability::DurableAck,
-    Capability::Order,
-    Capability::DeadLetter,
-    Capability::Expiry,
-    Capability::Takeover,
-    Capability::AtomicBatch,
-];
-/// What the server calls itself in CONNECTED.
-const SERVER: &str = "ActiveMQ/";
+/// What kind of server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    ActiveMq,
+    RabbitMq,
+}
+
+impl Dialect {
+    /// By what the server calls itself in CONNECTED.
+    fn of(server: &str) -> Result<Self, BrokerError> {
+        match server.split_once('/').map_or(server, |(name, _)| name) {
+            "ActiveMQ" => Ok(Self::ActiveMq),
+            "RabbitMQ" => Ok(Self::RabbitMq),
+            _ => {
+                let reason = format!(
+                    "the relay speaks to ActiveMQ 5 and to RabbitMQ, and this is {server:?}"
+                );
+                Err(BrokerError::Refused { reason: reason.into() })
+            }
+        }
+    }
+}
 
 pub(super) struct StompDriver {
     config: StompRelayConfig,
     address: Address,
-    /// Whether a server has been found to be set as needed.
+    /// That of the first server that answered.
+    dialect: OnceLock<Dialect>,
+    /// Whether an ActiveMQ has been found to be set as needed.
     probed: AtomicBool,
+    /// What a RabbitMQ may still have of earlier links.
+    ties: Ties,
 }
 
 impl StompDriver {
     pub(super) fn new(config: StompRelayConfig) -> Result<Self, BrokerError> {
         let address = config.address()?;
-        Ok(Self { config, address, probed: AtomicBool::new(false) })
+        Ok(Self {
+            config,
+            address,
+            dialect: OnceLock::new(),
+            probed: AtomicBool::new(false),
+            ties: Ties::default(),
+        })
     }
 
-    async fn session(&self) -> Result<Arc<Session>, BrokerError> {
+    async fn session(&self) -> Result<(Arc<Session>, Dialect), BrokerError> {
         let (session, server) = Session::connect(&self.config, &self.address).await?;
-        if !server.starts_with(SERVER) {
-            let reason = format!("the relay speaks to ActiveMQ 5, and this is {server:?}");
+        let dialect = Dialect::of(&server)?;
+        if *self.dialect.get_or_init(|| dialect) != dialect {
+            let reason = format!("this is {server:?} now, which was another kind of server before");
             return Err(BrokerError::Refused { reason: reason.into() });
         }
-        Ok(Arc::new(session))
+        Ok((Arc::new(session), dialect))
     }
 }
 
@@ -59,32 +79,95 @@ impl Driver for StompDriver {
     type Link = StompLink;
 
     fn capabilities(&self) -> &[Capability] {
-        &CAPABILITIES
+        match self.dialect.get() {
+            Some(Dialect::ActiveMq) => &activemq::CAPABILITIES,
+            Some(Dialect::RabbitMq) => &rabbitmq::CAPABILITIES,
+            None => &[],
+        }
     }
 
     async fn connect(&self, topics: &Arc<Topics>) -> Result<StompLink, BrokerError> {
-        let more = try_join_all((1..self.config.consuming).map(|_| self.session()));
+        let (config, address) = (&self.config, &self.address);
+        let more = try_join_all((1..config.consuming).map(|_| self.session()));
         let (publishing, first, more) = try_join!(self.session(), self.session(), more)?;
-        let consuming = Sessions { first, more };
-        let statistics = Statistics::open(&consuming.first).await?;
-        if !self.probed.load(Relaxed) {
-            let probe = timeout(self.config.probe_timeout(), statistics.of(names::CONTROL));
-            match probe.await {
-                Ok(outcome) => outcome.map(drop)?,
-                Err(_) => {
-                    let reason = "its statistics plugin does not answer: it needs \
-                                  <statisticsBrokerPlugin/> among its <plugins>";
-                    return Err(BrokerError::Refused { reason: reason.into() });
-                }
+        let ((publishing, dialect), (first, _)) = (publishing, first);
+        let more = more.into_iter().map(|(session, _)| session).collect();
+        let link = match dialect {
+            Dialect::ActiveMq => {
+                activemq::open(config, publishing, first, more, topics, &self.probed).await?
             }
-            self.probed.store(true, Relaxed);
-        }
-        StompLink::open(publishing, consuming, statistics, topics, self.config.max_message).await
+            Dialect::RabbitMq => {
+                let consuming = std::iter::once(first).chain(more).collect();
+                rabbitmq::open(config, address, publishing, consuming, topics, &self.ties).await?
+            }
+        };
+        Ok(StompLink(link))
     }
 }
 
 impl fmt::Debug for StompDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ActiveMQ").field(&self.config.place()).finish()
+        let name = match self.dialect.get() {
+            Some(Dialect::ActiveMq) => "ActiveMQ",
+            Some(Dialect::RabbitMq) => "RabbitMQ over STOMP",
+            None => "STOMP",
+        };
+        f.debug_tuple(name).field(&self.config.place()).finish()
+    }
+}
+
+/// A link in whatever dialect.
+pub(super) struct StompLink(Box<dyn Link<Handle = Handle>>);
+
+#[async_trait]
+impl Link for StompLink {
+    type Handle = Handle;
+
+    fn max_message(&self) -> usize {
+        self.0.max_message()
+    }
+
+    async fn lost(&self) -> Arc<str> {
+        self.0.lost().await
+    }
+
+    async fn publish(&self, batch: Vec<Outgoing>) {
+        self.0.publish(batch).await;
+    }
+
+    async fn declare(&self, declaration: &Declaration) -> Result<(), BrokerError> {
+        self.0.declare(declaration).await
+    }
+
+    async fn delete(&self, source: &Source) -> Result<(), BrokerError> {
+        self.0.delete(source).await
+    }
+
+    async fn stats(&self, source: &Source, held: Held) -> Result<SourceStats, BrokerError> {
+        self.0.stats(source, held).await
+    }
+
+    async fn consume(&self, inbox: &Arc<Inbox<Handle>>) -> Result<(), BrokerError> {
+        self.0.consume(inbox).await
+    }
+
+    async fn stop(&self, inbox: &Arc<Inbox<Handle>>) -> Result<(), BrokerError> {
+        self.0.stop(inbox).await
+    }
+
+    async fn settle(&self, batch: Vec<Settlement<Handle>>) -> Result<(), BrokerError> {
+        self.0.settle(batch).await
+    }
+
+    async fn listen(&self, pattern: &Arc<str>) -> Result<(), BrokerError> {
+        self.0.listen(pattern).await
+    }
+
+    async fn unlisten(&self, pattern: &Arc<str>) -> Result<(), BrokerError> {
+        self.0.unlisten(pattern).await
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
     }
 }

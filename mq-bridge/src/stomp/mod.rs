@@ -1,26 +1,29 @@
-//! A relay to ActiveMQ, over STOMP.
+//! A relay to ActiveMQ or RabbitMQ, over STOMP.
 //!
 //! Everything that is kept is a plain queue of the broker. Which queues and durable subscriptions
 //! there are, and which topics lead to them, is written in a [registry] that lives in the broker as
-//! well; every node holds a copy, so a publish goes to all the queues it reaches in one transaction.
+//! well; every node holds a copy, so a publish goes to all the queues it reaches without asking.
 //! A node has a handful of connections however many consumers it has: one to publish and to hear of
 //! topics and of other nodes, the others to consume.
+//!
+//! What the servers do differently is a dialect: [activemq] or [rabbitmq], chosen by what the server
+//! calls itself.
 
+mod activemq;
 mod config;
-mod consumers;
-mod control;
 mod driver;
-mod link;
 mod names;
-mod nodes;
+mod rabbitmq;
 mod registry;
 mod routing;
 mod session;
-mod shards;
-mod statistics;
 #[cfg(test)]
 mod tests;
 mod wire;
+
+use std::sync::Arc;
+
+use stomp_codec::view;
 
 use crate::BrokerError;
 use crate::remote::{Bridge, delegate_broker};
@@ -29,15 +32,20 @@ use driver::StompDriver;
 
 pub use config::StompRelayConfig;
 
-/// The broker over ActiveMQ 5 (Classic), by STOMP 1.2
+/// What settling a delivery needs: the delivery.
+type Handle = Arc<view::Message>;
+
+/// The broker over ActiveMQ 5 (Classic), or over RabbitMQ's STOMP plugin, by STOMP 1.2
 ///
-/// Several objects, in any number of processes, with the same server are one broker. The server
-/// needs two settings that are not its defaults, `statisticsBrokerPlugin` and
-/// `persistJMSRedelivered`: see the page on brokers.
+/// Several objects, in any number of processes, with the same server are one broker. ActiveMQ needs
+/// two settings that are not its defaults, `statisticsBrokerPlugin` and `persistJMSRedelivered`: see
+/// the page on brokers. RabbitMQ's plugin tells less and guarantees less than RabbitMQ itself, which
+/// the [capabilities](crate::Broker::capabilities) say: [`stats`](crate::Broker::stats) is
+/// [`Unsupported`](BrokerError::Unsupported) there.
 ///
-/// Other programs on the same server can send to `/queue/NAME` what a declared queue `NAME`
-/// delivers here, consume what is published to it, and take part in topics as `/topic/NAME`. A
-/// durable subscription keeps what is published through this crate.
+/// Other programs on the same server can send to `/queue/NAME` (on RabbitMQ `/amq/queue/NAME`) what a
+/// declared queue `NAME` delivers here, consume what is published to it, and take part in topics as
+/// `/topic/NAME`. A durable subscription keeps what is published through this crate.
 #[derive(Debug)]
 pub struct StompRelay {
     bridge: Bridge<StompDriver>,

@@ -69,7 +69,7 @@ pub(super) fn registry(shard: usize) -> String {
     format!("/queue/{OWN}registry.{shard}")
 }
 
-fn encode(name: &str) -> String {
+pub(super) fn encode(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     let octets = name.as_bytes();
     for (index, octet) in octets.iter().enumerate() {

@@ -5,7 +5,7 @@
 //! the same at the same moment know nothing of each other; then both entries hold, and what they say
 //! adds up.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,6 +43,8 @@ pub(super) struct Registry {
     covered: HashSet<Arc<str>>,
     /// The covered ones by age.
     ages: VecDeque<Arc<str>>,
+    /// The nodes among them, in dialects that keep those.
+    nodes: BTreeSet<Arc<str>>,
     /// Durable subscriptions by pattern.
     matching: PatternMap<Arc<str>>,
 }
@@ -93,8 +95,15 @@ impl Registry {
             known.remove(source);
         }
         let after = self.get(source);
-        if let Source::Durable(name) = source {
-            self.route(name, before.as_ref(), after.as_ref());
+        match source {
+            Source::Durable(name) => self.route(name, before.as_ref(), after.as_ref()),
+            Source::Topic(node) if after.is_some() => {
+                self.nodes.insert(Arc::clone(node));
+            }
+            Source::Topic(node) => {
+                self.nodes.remove(node);
+            }
+            Source::Queue(_) => {}
         }
         before.is_some() && after.is_none()
     }
@@ -130,6 +139,11 @@ impl Registry {
         entries.map(|one| Arc::clone(&one.id)).collect()
     }
 
+    /// The nodes that have joined and not left; they stand in the place of topics.
+    pub(super) fn nodes(&self) -> Vec<Arc<str>> {
+        self.nodes.iter().map(Arc::clone).collect()
+    }
+
     /// What those entries cover.
     pub(super) fn covered_by(&self, source: &Source) -> Vec<Arc<str>> {
         let entries = self.known.get(source).into_iter().flatten();
@@ -149,7 +163,11 @@ impl Entry {
         for id in &self.covers {
             block = block.with("covers", &**id);
         }
-        let kind = if matches!(self.source, Source::Queue(_)) { "queue" } else { "durable" };
+        let kind = match self.source {
+            Source::Queue(_) => "queue",
+            Source::Durable(_) => "durable",
+            Source::Topic(_) => "node",
+        };
         block = block.with(kind, &**self.source.name());
         if let Some(Declared { patterns, settings }) = &self.declared {
             block = block.with("declared", "");
@@ -179,6 +197,7 @@ impl Entry {
                 "covers" => entry.covers.push(text.into()),
                 "queue" => entry.source = Source::queue(text),
                 "durable" => entry.source = Source::durable(text),
+                "node" => entry.source = Source::topic(text),
                 "declared" => entry.declared = Some(Declared::default()),
                 "pattern" => declared.patterns.push(text.into()),
                 "max-deliveries" => declared.settings.max_deliveries = text.parse().ok(),
@@ -226,7 +245,8 @@ mod tests {
         settings.max_deliveries = std::num::NonZeroU32::new(3);
         settings.dead_letter = Some("dead".into());
         let queue = Entry { source: Source::queue("q"), ..entry("1", &[], Some(&[])) };
-        for one in [full, queue, entry("3", &["1-2"], None)] {
+        let node = Entry { source: Source::topic("n"), ..entry("1", &[], Some(&[])) };
+        for one in [full, queue, node, entry("3", &["1-2"], None)] {
             assert_eq!(Entry::decode(one.encode()), Some(one));
         }
         assert_eq!(Entry::decode(Bytes::from_static(b"nonsense")), None);

@@ -57,6 +57,8 @@ struct State {
     receipts: HashMap<ReceiptHandle, oneshot::Sender<Result<(), BrokerError>>>,
     handlers: HashMap<SubscriptionHandle, Arc<Handler>>,
     connecting: Option<oneshot::Sender<Result<String, BrokerError>>>,
+    /// What the server said when it refused a frame.
+    refusal: Option<Arc<str>>,
     /// Taken from the session and not yet written to the socket.
     outgoing: usize,
 }
@@ -88,6 +90,7 @@ impl Session {
                 receipts: HashMap::new(),
                 handlers: HashMap::new(),
                 connecting: Some(connecting),
+                refusal: None,
                 outgoing: 0,
             }),
             written: Notify::new(),
@@ -133,6 +136,16 @@ impl Session {
         let mut lost = self.shared.lost.subscribe();
         let reason = lost.wait_for(Option::is_some).await;
         reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "closed".into())
+    }
+
+    /// What the server said when it refused a frame: that of the only one, where there is one.
+    pub(super) fn refusal(&self) -> Option<Arc<str>> {
+        lock(&self.shared.state).refusal.clone()
+    }
+
+    /// How many messages came for subscriptions that had ended.
+    pub(super) fn dropped(&self) -> u64 {
+        lock(&self.shared.state).session.dropped()
     }
 
     /// Leaves in order.
@@ -211,6 +224,26 @@ impl Writer<'_> {
         Ok(self.receipt(receipt))
     }
 
+    pub(super) fn nack(&mut self, message: &view::Message) -> Result<(), ClientError> {
+        self.state.session.nack(message, None, false).map(drop)
+    }
+
+    pub(super) fn nack_confirmed(
+        &mut self,
+        message: &view::Message,
+    ) -> Result<Receipt, ClientError> {
+        let receipt = self.state.session.nack(message, None, true)?;
+        Ok(self.receipt(receipt))
+    }
+
+    /// Frames that do nothing; what the server had to send before it saw them comes before the
+    /// receipt.
+    pub(super) fn nothing(&mut self) -> Result<Receipt, ClientError> {
+        let transaction = self.begin()?;
+        let receipt = self.state.session.abort(transaction, true)?;
+        Ok(self.receipt(receipt))
+    }
+
     pub(super) fn subscribe(
         &mut self,
         destination: &str,
@@ -226,8 +259,9 @@ impl Writer<'_> {
     pub(super) fn unsubscribe(
         &mut self,
         subscription: SubscriptionHandle,
+        headers: &[(&str, &str)],
     ) -> Result<Receipt, ClientError> {
-        let receipt = self.state.session.unsubscribe(subscription, &[], true)?;
+        let receipt = self.state.session.unsubscribe(subscription, headers, true)?;
         self.state.handlers.remove(&subscription);
         Ok(self.receipt(receipt))
     }
@@ -392,8 +426,9 @@ impl Shared {
                 state.session.handle_eof(Instant::now().into_std());
             }
             Event::Error { error, receipt } => {
-                let reason: Arc<str> = error.message().unwrap_or_default().into();
+                let reason = words(&error);
                 self.lose(&reason);
+                state.refusal = Some(Arc::clone(&reason));
                 let refused = BrokerError::Refused { reason };
                 if let Some(waiting) = state.connecting.take() {
                     let _nobody_waits = waiting.send(Err(refused));
@@ -458,7 +493,7 @@ fn protocol(config: &StompRelayConfig, address: &Address) -> client::Config {
         .with_head(HEAD)
         .with_header_line(HEAD)
         .with_headers(4096);
-    let mut protocol = client::Config::new(address.host.as_str())
+    let mut protocol = client::Config::new(address.virtual_host.as_str())
         .versions(Versions::NONE.with(Version::V1_2))
         .heart_beat(HeartBeat::new(config.heart_beat, config.heart_beat))
         .limits(limits)
@@ -470,6 +505,17 @@ fn protocol(config: &StompRelayConfig, address: &Address) -> client::Config {
         protocol = protocol.credentials(user.as_str(), password.as_str());
     }
     protocol
+}
+
+/// What the server says of a fault: RabbitMQ in one line of the body, ActiveMQ in a header, with a
+/// trace of its own in the body.
+fn words(error: &view::Error) -> Arc<str> {
+    let body = std::str::from_utf8(error.body()).unwrap_or_default().trim();
+    if body.is_empty() || body.lines().nth(1).is_some() {
+        error.message().unwrap_or_default().into()
+    } else {
+        body.into()
+    }
 }
 
 fn refused(error: &ClientError) -> BrokerError {

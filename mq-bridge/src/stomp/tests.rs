@@ -120,10 +120,10 @@ async fn it_opens_where_everything_answers() {
 #[tokio::test]
 async fn another_kind_of_server_is_refused_by_name() {
     let outcome = open(|frame| match frame.command() {
-        Command::Connect => Some(vec![connected("RabbitMQ/3.10.8")]),
+        Command::Connect => Some(vec![connected("ActiveMQ-Artemis/2.31.2")]),
         _ => Some(activemq(frame)),
     });
-    assert!(reason(outcome.await).contains("RabbitMQ/3.10.8"));
+    assert!(reason(outcome.await).contains("ActiveMQ-Artemis/2.31.2"));
 }
 
 #[tokio::test]

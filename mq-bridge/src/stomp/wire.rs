@@ -6,6 +6,7 @@
 //! block that carries all the rest.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -13,10 +14,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use stomp_codec::{Command, Frame, view};
 
-use crate::remote::{DeadLetter, Outbound};
-use crate::{DeadLetterReason, Headers, Message, Target};
+use crate::remote::{DeadLetter, Incoming, Outbound};
+use crate::{DeadLetterReason, Headers, Message, Source, Target};
 
-use super::names;
+use super::{Handle, names};
 
 const ORDER: &str = "mq-order";
 const BLOCK: &str = "mq-block";
@@ -33,13 +34,24 @@ const LINE: usize = 4000;
 const MOST: usize = 200;
 
 /// Names that mean something to STOMP or to the broker.
-const RESERVED: [&str; 24] = [
+const RESERVED: [&str; 38] = [
+    "accept-version",
     "ack",
+    "amqp-message-id",
+    "app-id",
+    "auto-delete",
+    "bcc",
     "browser",
+    "cc",
+    "cluster-id",
+    "content-encoding",
     "content-length",
     "content-type",
     "correlation-id",
     "destination",
+    "durable",
+    "exclusive",
+    "expiration",
     "expires",
     "heart-beat",
     "host",
@@ -49,18 +61,40 @@ const RESERVED: [&str; 24] = [
     "original-destination",
     "passcode",
     "persistent",
+    "prefetch-count",
     "priority",
     "receipt",
     "redelivered",
     "reply-to",
+    "requeue",
     "selector",
     "subscription",
     "timestamp",
     "transaction",
     "type",
+    "user-id",
 ];
 /// And what such names begin with.
-const RESERVED_FAMILIES: [&str; 5] = ["activemq", "amq", "jms", "mq-", "transformation"];
+const RESERVED_FAMILIES: [&str; 18] = [
+    "activemq",
+    "amq",
+    "jms",
+    "mq-",
+    "transformation",
+    "x-cc",
+    "x-dead-letter",
+    "x-death",
+    "x-delivery",
+    "x-expires",
+    "x-filter",
+    "x-first-death",
+    "x-last-death",
+    "x-max",
+    "x-message",
+    "x-queue",
+    "x-received-from",
+    "x-stream",
+];
 
 /// What the broker adds to a message, or takes for itself.
 const BROKERS: [&str; 10] = [
@@ -199,6 +233,20 @@ pub(super) fn arrived(message: &view::Message) -> Arrived {
             "rejected" => DeadLetterReason::Rejected,
             _ => DeadLetterReason::MaxDeliveries,
         }),
+    }
+}
+
+/// A message as it goes to an inbox; how often it was delivered is not told.
+pub(super) fn incoming(source: &Source, message: view::Message) -> Incoming<Handle> {
+    let arrived = arrived(&message);
+    let target = arrived.target.unwrap_or_else(|| Target::Queue(Arc::clone(source.name())));
+    Incoming {
+        message: arrived.message,
+        target,
+        redelivered: arrived.redelivered,
+        delivery_count: 1 + u32::from(arrived.redelivered),
+        dead_letter: arrived.dead_letter,
+        handle: Arc::new(message),
     }
 }
 

@@ -39,6 +39,10 @@ pub const fn proofs(capability: Capability) -> &'static [&'static str] {
             "a_batch_is_published_whole_or_not_at_all",
             "batches_keep_their_order_across_failures",
         ],
+        Capability::Depth => &[
+            "a_message_reaches_a_subscription_once_however_many_targets_lead_there",
+            "the_message_prefetch_is_kept",
+        ],
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Broker, BrokerError, Confirm, Declaration, Delivery, Message, Publish, Source, SourceStats,
-    SubscribeOptions, Subscription,
+    Broker, BrokerError, Capability, Confirm, Declaration, Delivery, Message, Publish, Source,
+    SourceStats, SubscribeOptions, Subscription,
 };
 
 use super::{Failure, Harness, Outcome};
@@ -227,13 +227,22 @@ pub(super) async fn depth(broker: &dyn Broker, source: &Source, depth: u64) -> O
     stats(broker, source, &format!("should keep {depth} messages"), |one| one.depth == depth).await
 }
 
-/// Waits until the numbers of the source are as they should be; a server may count belatedly.
+/// Waits until the numbers of the source are as they should be; a server may count belatedly. A
+/// broker that does not declare that it knows them must say so.
 pub(super) async fn stats(
     broker: &dyn Broker,
     source: &Source,
     should: &str,
     reached: impl Fn(&SourceStats) -> bool,
 ) -> Outcome {
+    if !broker.capabilities().has(Capability::Depth) {
+        let refused = broker.stats(source).await;
+        ensure!(
+            refused == Err(BrokerError::Unsupported(Capability::Depth)),
+            "`depth` is not declared, but the numbers of {source} are {refused:?}"
+        );
+        return Ok(());
+    }
     let deadline = Instant::now() + patience();
     loop {
         let found = broker.stats(source).await?;

@@ -1,5 +1,5 @@
-//! What the conformance kit does not ask: what nodes over one ActiveMQ know of each other, and other
-//! programs on it.
+//! What the conformance kit does not ask: what nodes over one server know of each other, and other
+//! programs on it. Over ActiveMQ, and over [RabbitMQ](rabbitmq).
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -8,4 +8,5 @@ mod remote_backend;
 
 mod nodes;
 mod programs;
+mod rabbitmq;
 mod steps;

@@ -1,7 +1,7 @@
 //! What the tests are made of.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use bytes::BytesMut;
 use mq_bridge::testkit::servers::ActiveMq;
@@ -15,9 +15,11 @@ use tokio::time::timeout;
 pub(crate) use crate::remote_backend::steps::*;
 
 pub(crate) fn config(server: &ActiveMq) -> StompRelayConfig {
-    StompRelayConfig::new(format!("stomp://{}", server.stomp_addr()))
-        .with_options(patient())
-        .with_response_timeout(PATIENCE)
+    config_of(&format!("stomp://{}", server.stomp_addr()))
+}
+
+pub(crate) fn config_of(url: &str) -> StompRelayConfig {
+    StompRelayConfig::new(url).with_options(patient()).with_response_timeout(PATIENCE)
 }
 
 pub(crate) async fn start() -> ActiveMq {
@@ -71,11 +73,17 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn connect(server: &ActiveMq) -> Self {
-        let stream = TcpStream::connect(server.stomp_addr()).unwrap();
+        Self::connect_to(server.stomp_addr())
+    }
+
+    pub(crate) fn connect_to(place: SocketAddr) -> Self {
+        let stream = TcpStream::connect(place).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let decoder = Decoder::new(Mode::Lenient, Limits::DEFAULT);
         let mut program = Self { stream, decoder, heard: BytesMut::new() };
-        program.say(&Frame::new(Command::Connect).with_header("accept-version", "1.2"));
+        let connect = Frame::new(Command::Connect).with_header("accept-version", "1.2");
+        let connect = connect.with_header("host", "/").with_header("login", "guest");
+        program.say(&connect.with_header("passcode", "guest"));
         assert_eq!(program.hear().command(), Command::Connected);
         program.decoder.set_version(Version::V1_2);
         program
@@ -106,8 +114,11 @@ impl Program {
 
     pub(crate) fn hear(&mut self) -> Frame {
         loop {
-            if let Some(Item::Frame(frame)) = self.decoder.decode(&mut self.heard).unwrap() {
-                return frame;
+            // Between frames there may be heart-beats.
+            while let Some(item) = self.decoder.decode(&mut self.heard).unwrap() {
+                if let Item::Frame(frame) = item {
+                    return frame;
+                }
             }
             let mut octets = [0; 4096];
             let count = self.stream.read(&mut octets).unwrap();

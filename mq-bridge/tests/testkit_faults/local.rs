@@ -220,6 +220,7 @@ impl Broker for Faulty {
         let has = |capability| match (self.fault, capability) {
             (Fault::DeniesCount, Capability::DeliveryCount)
             | (Fault::DeniesDurable, Capability::Durable)
+            | (Fault::DeniesDepth, Capability::Depth)
             | (Fault::DeniesExpiry, Capability::Expiry)
             | (Fault::DeniesTakeover, Capability::Takeover)
             | (Fault::DeniesDeadLetter, Capability::DeadLetter) => false,

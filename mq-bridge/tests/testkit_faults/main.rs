@@ -70,6 +70,10 @@ mod in_this_process {
             a_dead_lettered_message_goes_to_the_dead_letter_queue,
             a_poisonous_message_is_dead_lettered_after_its_last_delivery,
         ],
+        denying_depth: DeniesDepth => [
+            the_message_prefetch_is_kept,
+            a_message_reaches_a_subscription_once_however_many_targets_lead_there,
+        ],
         denying_durability: DeniesDurable => [a_confirmed_message_survives_a_kill],
         denying_expiry: DeniesExpiry => [expired_messages_are_not_delivered],
         denying_takeover: DeniesTakeover => [a_new_consumer_with_takeover_ends_the_older_one],

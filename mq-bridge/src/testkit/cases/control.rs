@@ -89,6 +89,11 @@ pub(crate) async fn publishing_to_an_undeclared_queue_fails(harness: &mut dyn Ha
     };
     ensure!(matches!(error, BrokerError::NotDeclared { .. }), "it failed with {error}");
     ensure!(!error.is_retryable(), "trying again would not help");
+    let found = broker.stats(&Source::queue("missing")).await;
+    ensure!(
+        matches!(found, Err(BrokerError::NotDeclared { .. })),
+        "the numbers of a queue that is not declared are {found:?}"
+    );
     // A topic without subscribers is something else.
     send_topic(&*broker, "nobody", 0..1).await
 }

@@ -96,6 +96,7 @@ pub(crate) async fn a_durable_subscription_misses_nothing_while_nobody_consumes(
 ) -> Outcome {
     let broker = harness.broker();
     let survives = broker.capabilities().has(Capability::Durable);
+    let counted = broker.capabilities().has(Capability::Depth);
     durable(&*broker, "d", "t.#").await?;
     let mut consumer = consume(&*broker, Source::durable("d"), 100).await?;
     send_topic(&*broker, "t", 0..5).await?;
@@ -116,7 +117,11 @@ pub(crate) async fn a_durable_subscription_misses_nothing_while_nobody_consumes(
     let mut consumer = consume(&*broker, Source::durable("d"), 100).await?;
     let taken = take(&mut consumer, 10).await?;
     is(&taken, 5..15, "after the absence")?;
-    ensure!(taken.iter().all(|one| !one.redelivered), "what is new is marked as redelivered");
+    // Where it cannot be seen that the consumer is gone, it may have been handed something.
+    ensure!(
+        !counted || taken.iter().all(|one| !one.redelivered),
+        "what is new is marked as redelivered"
+    );
     ensure!(
         taken[0].target == Target::topic("t.a") && taken[9].target == Target::topic("t.a.b"),
         "the topics are given as {:?} and {:?}",

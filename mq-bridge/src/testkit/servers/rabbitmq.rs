@@ -70,6 +70,12 @@ impl RabbitMq {
         (Ipv4Addr::LOCALHOST, self.instance.port(STOMP)).into()
     }
 
+    /// `stomp://guest:guest@127.0.0.1:PORT`
+    #[must_use]
+    pub fn stomp_url(&self) -> String {
+        format!("stomp://guest:guest@{}", self.stomp_addr())
+    }
+
     /// `ws://127.0.0.1:PORT/ws`: where it speaks STOMP over WebSocket.
     #[must_use]
     pub fn web_stomp_url(&self) -> String {

@@ -9,14 +9,11 @@ use stomp_codec::server::AckMode;
 use stomp_codec::view;
 
 use crate::local::lock;
-use crate::remote::{Inbox, Incoming, Settlement, Verdict};
-use crate::{BrokerError, EndReason, Source, Target};
+use crate::remote::{Inbox, Settlement, Verdict};
+use crate::{BrokerError, EndReason, Source};
 
 use super::session::{Receipt, Session, Writer};
-use super::{names, wire};
-
-/// What settling a delivery needs: the delivery.
-pub(super) type Handle = Box<view::Message>;
+use super::{Handle, names, wire};
 
 /// At least one session; each consumer has its own among them.
 #[derive(Debug)]
@@ -105,7 +102,8 @@ impl Consumers {
         let (epoch, receiver) = (inbox.epoch(), Arc::clone(inbox));
         let handler = move |messages: Vec<view::Message>| {
             let source = &receiver.source;
-            receiver.push(epoch, messages.into_iter().map(|message| incoming(source, message)));
+            receiver
+                .push(epoch, messages.into_iter().map(|message| wire::incoming(source, message)));
         };
         let (subscription, receipt) = self.sessions.of(inbox.id).write(|writer| {
             let destination = destination(&inbox.source);
@@ -124,7 +122,7 @@ impl Consumers {
         let receipt = match stage {
             Stage::Live(subscription) => {
                 let session = self.sessions.of(inbox.id);
-                Some(session.write(|writer| writer.unsubscribe(subscription))?)
+                Some(session.write(|writer| writer.unsubscribe(subscription, &[]))?)
             }
             Stage::Taking { .. } => None,
         };
@@ -219,17 +217,4 @@ fn settle(
         }
     }
     Ok(receipts)
-}
-
-fn incoming(source: &Source, message: view::Message) -> Incoming<Handle> {
-    let arrived = wire::arrived(&message);
-    let target = arrived.target.unwrap_or_else(|| Target::Queue(Arc::clone(source.name())));
-    Incoming {
-        message: arrived.message,
-        target,
-        redelivered: arrived.redelivered,
-        delivery_count: 1 + u32::from(arrived.redelivered),
-        dead_letter: arrived.dead_letter,
-        handle: Box::new(message),
-    }
 }

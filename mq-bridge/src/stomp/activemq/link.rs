@@ -14,7 +14,8 @@ use crate::local::{lock, read};
 use crate::remote::{Held, Inbox, Link, Outgoing, Pending, Settlement, Topics};
 use crate::{BrokerError, Declaration, DeclarationKind, Source, SourceStats, Target};
 
-use super::consumers::{Consumers, Handle, Sessions, destination};
+use super::Handle;
+use super::consumers::{Consumers, Sessions, destination};
 use super::nodes::Nodes;
 use super::registry::{Declared, Registry};
 use super::session::{Receipt, Session};
@@ -28,7 +29,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// How often consumers are told to go, for those that came meanwhile.
 const REMIND: Duration = Duration::from_millis(500);
 
-pub(super) struct StompLink {
+pub(super) struct ActiveMqLink {
     publishing: Arc<Session>,
     /// For all that is not publishing or consuming.
     managing: Arc<Session>,
@@ -40,7 +41,7 @@ pub(super) struct StompLink {
     max_message: usize,
 }
 
-impl StompLink {
+impl ActiveMqLink {
     pub(super) async fn open(
         publishing: Arc<Session>,
         consuming: Sessions,
@@ -120,14 +121,14 @@ impl StompLink {
         while self.statistics.of(destination).await?.depth > 0 {
             sleep(POLL).await;
         }
-        self.managing.write(|writer| writer.unsubscribe(subscription))?.received().await
+        self.managing.write(|writer| writer.unsubscribe(subscription, &[]))?.received().await
     }
 
     /// The frames of publishes that belong together; none if any of them cannot be.
     fn route(registry: &Registry, outgoing: &Outgoing) -> Result<Vec<Frame>, BrokerError> {
         let mut frames = Vec::new();
         for outbound in &outgoing.publishes {
-            frames.extend(routing::route(registry, outbound)?);
+            frames.extend(routing::route(registry, outbound, routing::ACTIVEMQ)?);
         }
         Ok(frames)
     }
@@ -174,7 +175,7 @@ struct Written {
 }
 
 #[async_trait]
-impl Link for StompLink {
+impl Link for ActiveMqLink {
     type Handle = Handle;
 
     fn max_message(&self) -> usize {
@@ -294,7 +295,7 @@ impl Link for StompLink {
         let subscription = lock(&self.listening).remove(pattern);
         match subscription {
             Some(subscription) => {
-                let gone = self.publishing.write(|writer| writer.unsubscribe(subscription))?;
+                let gone = self.publishing.write(|writer| writer.unsubscribe(subscription, &[]))?;
                 gone.received().await
             }
             None => Ok(()),

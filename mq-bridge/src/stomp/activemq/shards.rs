@@ -99,7 +99,7 @@ pub(super) async fn remove(
         }
     };
     let _some_may_stay = timeout(REMOVING, removing).await;
-    session.write(|writer| writer.unsubscribe(subscription))?.received().await?;
+    session.write(|writer| writer.unsubscribe(subscription, &[]))?.received().await?;
     Ok(kept(session, source, ids).await?.is_empty())
 }
 
@@ -144,7 +144,7 @@ async fn browse(
         }
     }
     session.write(|writer| {
-        subscriptions.into_iter().try_for_each(|one| writer.unsubscribe(one).map(drop))
+        subscriptions.into_iter().try_for_each(|one| writer.unsubscribe(one, &[]).map(drop))
     })?;
     let found = std::mem::take(&mut *lock(&found));
     Ok(found)
