@@ -13,6 +13,7 @@ mod activemq;
 mod config;
 mod driver;
 mod names;
+mod protocol;
 mod rabbitmq;
 mod registry;
 mod routing;

@@ -5,14 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use stomp_codec::client::{
     self, ClientError, Event, ReceiptHandle, SubscriptionHandle, TransactionHandle,
 };
 use stomp_codec::server::AckMode;
-use stomp_codec::{Frame, HeartBeat, Limits, Version, Versions, view};
+use stomp_codec::{Frame, view};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,6 +23,7 @@ use crate::BrokerError;
 use crate::local::lock;
 
 use super::config::{Address, StompRelayConfig};
+use super::protocol::{protocol, refused, words};
 
 /// How much may wait to be written before writers are asked to wait, in octets.
 const HIGH_WATER: usize = 1 << 20;
@@ -31,8 +31,6 @@ const HIGH_WATER: usize = 1 << 20;
 const READ: usize = 64 << 10;
 /// How many slices are written to the socket at once.
 const SLICES: usize = 32;
-/// What the head of a frame may hold: many targets, and headers of any octets.
-const HEAD: usize = 16 << 20;
 
 /// What messages of a subscription are handed to, in order.
 pub(super) type Handler = Box<dyn Fn(Vec<view::Message>) + Send + Sync>;
@@ -485,39 +483,4 @@ fn acknowledge_soon(stream: &TcpStream) {
     let _only_slower = rustix::net::sockopt::set_tcp_quickack(stream, true);
     #[cfg(not(target_os = "linux"))]
     let _ = stream;
-}
-
-fn protocol(config: &StompRelayConfig, address: &Address) -> client::Config {
-    let limits = Limits::DEFAULT
-        .with_body(config.max_message)
-        .with_head(HEAD)
-        .with_header_line(HEAD)
-        .with_headers(4096);
-    let mut protocol = client::Config::new(address.virtual_host.as_str())
-        .versions(Versions::NONE.with(Version::V1_2))
-        .heart_beat(HeartBeat::new(config.heart_beat, config.heart_beat))
-        .limits(limits)
-        .connect_timeout(config.remote.connect_timeout)
-        .receipt_timeout(config.response_timeout)
-        .disconnect_timeout(Duration::from_secs(2))
-        .max_queued(usize::MAX);
-    if let Some((user, password)) = &address.credentials {
-        protocol = protocol.credentials(user.as_str(), password.as_str());
-    }
-    protocol
-}
-
-/// What the server says of a fault: RabbitMQ in one line of the body, ActiveMQ in a header, with a
-/// trace of its own in the body.
-fn words(error: &view::Error) -> Arc<str> {
-    let body = std::str::from_utf8(error.body()).unwrap_or_default().trim();
-    if body.is_empty() || body.lines().nth(1).is_some() {
-        error.message().unwrap_or_default().into()
-    } else {
-        body.into()
-    }
-}
-
-fn refused(error: &ClientError) -> BrokerError {
-    BrokerError::Refused { reason: error.to_string().into() }
 }

@@ -24,11 +24,14 @@ use super::{Ties, names, store};
 /// then on.
 const ANSWER: Duration = Duration::from_millis(200);
 const ANSWER_LATER: Duration = Duration::from_secs(2);
+/// After so many changes a node removes from what is kept what they have replaced.
+const TIDY: u64 = 10_000;
 
 pub(super) struct Nodes {
     session: Arc<Session>,
     scratch: Arc<Scratch>,
     last: AtomicU64,
+    changes: AtomicU64,
     known: Arc<Known>,
     /// Held while it is looked whether a node is dead.
     burying: AsyncMutex<()>,
@@ -81,6 +84,7 @@ impl Nodes {
             session: Arc::clone(session),
             scratch: Arc::clone(scratch),
             last: AtomicU64::new(0),
+            changes: AtomicU64::new(1),
             known,
             burying: AsyncMutex::default(),
         };
@@ -194,6 +198,14 @@ impl Nodes {
         })?;
         kept.received().await?;
         write(&self.known.registry).apply(entry);
+        if self.changes.fetch_add(1, Relaxed).is_multiple_of(TIDY) {
+            let (dial, id) = (self.scratch.dial.clone(), self.unique());
+            tokio::spawn(async move {
+                if let Err(error) = store::load(&dial, &id).await {
+                    tracing::warn!(%error, "could not tidy up what is declared");
+                }
+            });
+        }
         told.received().await
     }
 
