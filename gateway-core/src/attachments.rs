@@ -136,6 +136,7 @@ impl Gateway {
         let blobs = self.inner.blobs.as_ref().ok_or(AttachmentError::Off)?;
         let destination = conversation_destination(sender, conversation)?;
         self.inner.authorize(sender, Action::Send, &destination).await?;
+        self.inner.check_speaking(conversation, sender).await?;
         let limits = &self.inner.settings.attachments;
         if size.is_some_and(|size| size > limits.max_octets) {
             return Err(AttachmentError::TooLarge(limits.max_octets).into());

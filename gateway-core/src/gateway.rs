@@ -545,6 +545,19 @@ impl Inner {
         self.submit_new(message).await
     }
 
+    /// Whether `from`, who may send there, may speak there now.
+    pub(crate) async fn check_speaking(
+        &self,
+        conversation: &ConversationId,
+        from: &UserName,
+    ) -> Result<(), GatewayError> {
+        match self.audience(conversation, from).await?.refused {
+            // Not hidden, as what is denied is: a member may know that the group exists.
+            Some(refused) => Err(RefusedError::Rejected(refused.to_owned()).into()),
+            None => Ok(()),
+        }
+    }
+
     /// Who gets a message of `from`.
     async fn audience(
         &self,

@@ -206,6 +206,7 @@ impl NewMessage {
     }
 
     /// The headers that go into the history
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn stored_headers(&self) -> Vec<(String, String)> {
         if self.is_kept_whole() { self.headers.clone() } else { metadata(&self.headers) }
     }

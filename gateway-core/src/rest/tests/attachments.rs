@@ -144,3 +144,21 @@ async fn p9_bad_names_and_types_are_refused() {
     let (status, ..) = off.raw(request.body(Body::empty()).expect("a request")).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_muted_member_uploads_nothing() {
+    let files = Files::new().await;
+    let to = "group%3Aops/attachments?name=a.txt";
+    let upload = async || files.upload("bob", to, "text/plain", Body::from("a")).await;
+    let mute = async |until: u64| {
+        let change = Some(json!({ "muted_until": until }));
+        let (status, ..) =
+            files.api.call("alice", "PATCH", "/groups/ops/members/bob", change).await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+    };
+    mute(1 << 50).await;
+    let (status, problem) = upload().await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{problem}");
+    mute(0).await;
+    assert_eq!(upload().await.0, StatusCode::CREATED);
+}
