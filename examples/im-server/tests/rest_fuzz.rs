@@ -20,6 +20,8 @@ fn a_fuzzer_finds_no_answer_that_is_not_described() {
     let fuzzed = Command::new(&tools)
         // It writes a cache where it is run.
         .current_dir(server.data())
+        .env("SCHEMATHESIS_HOOKS", "ndjson")
+        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients"))
         .args(["run", &format!("http://{}/api/openapi.json", server.http)])
         .args(["--header", &format!("Authorization: Bearer {}", server.token("alice"))])
         .args([

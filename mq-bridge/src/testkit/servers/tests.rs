@@ -360,8 +360,9 @@ async fn a_port_that_was_taken_is_given_up_for_another() {
 #[ignore = "needs redis-server"]
 async fn a_server_that_ended_by_itself_starts_again() {
     let mut server = Redis::start().await.unwrap();
-    server.connect().say("SHUTDOWN NOSAVE\r\n");
+    // Before it ends: of one that is ending nothing tells any more whose it was.
     let traces = Traces::of(server.instance());
+    server.connect().say("SHUTDOWN NOSAVE\r\n");
     let deadline = Instant::now() + PATIENCE;
     while !traces.running().is_empty() {
         assert!(Instant::now() < deadline);
