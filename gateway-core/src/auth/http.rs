@@ -24,8 +24,12 @@ use crate::webhooks::sign;
 ///
 /// Anything else, and no answer within the client's timeout, is [`AuthError::Unavailable`]: the client is told to try
 /// again. Redirections are not followed. With a secret the calls are signed as webhooks are, so that the endpoint can
-/// refuse everybody else. It sees passwords: use `https`. Guessing is slowed down before it is asked. The user has to be
-/// in the directory as well, or nobody can write to them: [`KnownUsers`](crate::KnownUsers) makes sure.
+/// refuse everybody else. It sees passwords: use `https`. The user has to be in the directory as well, or nobody can write
+/// to them: [`KnownUsers`](crate::KnownUsers) makes sure.
+///
+/// Guessing is slowed down before the endpoint is asked: per account and per address, and where no login is given per
+/// address. Without a login an answer of 204 counts as a wrong guess, since nobody after this one counts any: in a chain,
+/// authenticators that look at tokens belong before it.
 #[derive(Clone)]
 pub struct HttpAuthenticator {
     client: HttpClient,
@@ -108,13 +112,14 @@ impl Authenticator for HttpAuthenticator {
         &self,
         credentials: &Credentials,
     ) -> Result<Option<Principal>, AuthError> {
-        // A token names no account, and is not guessed.
-        let attempt = match &credentials.login {
-            Some(login) => Some(self.limiter.begin(login, credentials.address)?),
-            None => None,
-        };
+        let login = credentials.login.as_deref();
+        let attempt = self.limiter.begin(login, credentials.address)?;
         let outcome = self.ask(credentials).await;
-        if let Some(attempt) = attempt.filter(|_| outcome != Err(AuthError::Failed)) {
+        let wrong = match &outcome {
+            Ok(None) => login.is_none(),
+            outcome => *outcome == Err(AuthError::Failed),
+        };
+        if !wrong {
             attempt.forgive();
         }
         outcome
@@ -194,6 +199,27 @@ mod tests {
             assert_eq!(ask("wrong").await, Err(AuthError::Failed));
         }
         assert!(matches!(ask("right").await, Err(AuthError::Throttled { .. })));
+    }
+
+    /// V-30: what names no account is counted by its address, also where the endpoint leaves it to others.
+    #[tokio::test]
+    async fn what_comes_without_a_login_is_slowed_down_by_address() {
+        let client = HttpClient::new(Reach::Everywhere).unwrap();
+        let limiter = Arc::new(AttemptLimiter::new(Clock::manual(1)));
+        let hook = HttpAuthenticator::new(client, endpoint().await, limiter);
+        let ask = async |token: &str, address: &str| {
+            let credentials = Credentials::bearer(token).with_address(address.parse().unwrap());
+            hook.authenticate(&credentials).await
+        };
+        for _ in 0..200 {
+            assert!(ask("a.b.c", "192.0.2.1").await.is_ok(), "a right token costs nothing");
+        }
+        for number in 0..100 {
+            let outcome = ask(["wrong", "other"][number % 2], "192.0.2.1").await;
+            assert!(!matches!(outcome, Err(AuthError::Throttled { .. })), "{number}");
+        }
+        assert!(matches!(ask("a.b.c", "192.0.2.1").await, Err(AuthError::Throttled { .. })));
+        assert!(ask("a.b.c", "192.0.2.2").await.is_ok(), "another address suffers");
     }
 
     /// Failures of the endpoint are not counted as guesses.

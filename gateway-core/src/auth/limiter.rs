@@ -64,17 +64,17 @@ impl AttemptLimiter {
         Self { tables: Mutex::new(tables), hashing: RandomState::new(), clock }
     }
 
-    /// Counts an attempt as wrong until it is [forgiven](Attempt::forgive)
+    /// Counts an attempt as wrong until it is [forgiven](Attempt::forgive); one without an account, by its address alone
     ///
     /// # Errors
     ///
     /// [`AuthError::Throttled`] where there were too many: then the password must not be looked at.
     pub(crate) fn begin(
         &self,
-        account: &str,
+        account: Option<&str>,
         address: Option<IpAddr>,
     ) -> Result<Attempt<'_>, AuthError> {
-        let account = self.slot(account.as_bytes());
+        let account = account.map(|account| self.slot(account.as_bytes()));
         let address = address.map(|address| self.slot(&network(address)));
         let now = self.clock.now_millis();
         let throttled = |retry_after| AuthError::Throttled { retry_after };
@@ -82,7 +82,7 @@ impl AttemptLimiter {
         if let Some(slot) = address.and_then(|slot| tables.addresses.get_mut(slot)) {
             charge(slot, PER_ADDRESS, now).map_err(throttled)?;
         }
-        if let Some(slot) = tables.accounts.get_mut(account) {
+        if let Some(slot) = account.and_then(|slot| tables.accounts.get_mut(slot)) {
             charge(slot, PER_ACCOUNT, now).map_err(throttled)?;
         }
         Ok(Attempt { limiter: self, account, address })
@@ -118,7 +118,7 @@ impl fmt::Debug for AttemptLimiter {
 /// An attempt that counts as wrong
 pub(crate) struct Attempt<'a> {
     limiter: &'a AttemptLimiter,
-    account: usize,
+    account: Option<usize>,
     address: Option<usize>,
 }
 
@@ -126,7 +126,7 @@ impl Attempt<'_> {
     /// It was right, or could not be checked
     pub(crate) fn forgive(self) {
         let mut tables = self.limiter.tables();
-        if let Some(slot) = tables.accounts.get_mut(self.account) {
+        if let Some(slot) = self.account.and_then(|slot| tables.accounts.get_mut(slot)) {
             *slot = slot.saturating_sub(PER_ACCOUNT.step_millis);
         }
         if let Some(slot) = self.address.and_then(|slot| tables.addresses.get_mut(slot)) {

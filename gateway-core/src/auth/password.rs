@@ -219,7 +219,7 @@ impl Authenticator for PasswordAuthenticator {
         let Some(login) = credentials.login.as_deref().filter(|_| !credentials.bearer) else {
             return Ok(None);
         };
-        let attempt = self.limiter.begin(login, credentials.address)?;
+        let attempt = self.limiter.begin(Some(login), credentials.address)?;
         match self.check(login, &credentials.secret).await {
             Ok(Some(user)) => {
                 attempt.forgive();

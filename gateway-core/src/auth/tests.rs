@@ -136,10 +136,10 @@ fn guessing_from_an_address_is_slowed_down() {
     ] {
         let limiter = AttemptLimiter::new(clock.clone());
         for number in 0..100 {
-            assert!(limiter.begin(&format!("user{number}"), Some(first.parse().unwrap())).is_ok());
+            assert!(limiter.begin(Some(&format!("user{number}")), Some(first.parse().unwrap())).is_ok());
         }
         let throttled =
-            |address: &str| limiter.begin("next", Some(address.parse().unwrap())).is_err();
+            |address: &str| limiter.begin(Some("next"), Some(address.parse().unwrap())).is_err();
         assert!(throttled(first) && throttled(same), "{first} and {same} go on");
         assert!(!throttled(other), "{other} suffers");
     }
@@ -150,9 +150,9 @@ fn guessing_from_an_address_is_slowed_down() {
 fn a_clock_that_is_set_back_locks_nobody_out() {
     let clock = Clock::manual(NOW);
     let limiter = AttemptLimiter::new(clock.clone());
-    while limiter.begin("alice", None).is_ok() {}
+    while limiter.begin(Some("alice"), None).is_ok() {}
     clock.set(NOW - 24 * 3_600_000);
-    let Err(AuthError::Throttled { retry_after }) = limiter.begin("alice", None) else { return };
+    let Err(AuthError::Throttled { retry_after }) = limiter.begin(Some("alice"), None) else { return };
     assert!(retry_after <= Duration::from_secs(5), "{retry_after:?}");
 }
 
