@@ -136,7 +136,9 @@ fn guessing_from_an_address_is_slowed_down() {
     ] {
         let limiter = AttemptLimiter::new(clock.clone());
         for number in 0..100 {
-            assert!(limiter.begin(Some(&format!("user{number}")), Some(first.parse().unwrap())).is_ok());
+            assert!(
+                limiter.begin(Some(&format!("user{number}")), Some(first.parse().unwrap())).is_ok()
+            );
         }
         let throttled =
             |address: &str| limiter.begin(Some("next"), Some(address.parse().unwrap())).is_err();
@@ -152,7 +154,9 @@ fn a_clock_that_is_set_back_locks_nobody_out() {
     let limiter = AttemptLimiter::new(clock.clone());
     while limiter.begin(Some("alice"), None).is_ok() {}
     clock.set(NOW - 24 * 3_600_000);
-    let Err(AuthError::Throttled { retry_after }) = limiter.begin(Some("alice"), None) else { return };
+    let Err(AuthError::Throttled { retry_after }) = limiter.begin(Some("alice"), None) else {
+        return;
+    };
     assert!(retry_after <= Duration::from_secs(5), "{retry_after:?}");
 }
 
