@@ -186,6 +186,9 @@ impl GatewayBuilder {
     }
 
     /// Sets where attachments are kept, and what they may be. Default: none are taken.
+    ///
+    /// What no message of the gateway's store refers to is
+    /// [removed](Gateway::sweep_attachments): gateways that have not the same store must not share one for attachments.
     pub fn attachments(mut self, blobs: Arc<dyn BlobStore>, limits: AttachmentLimits) -> Self {
         self.blobs = Some(blobs);
         self.settings.attachments = limits;
@@ -359,6 +362,7 @@ impl GatewayBuilder {
             self.presence.unwrap_or_else(|| Arc::new(MemoryPresence::default())),
         );
         gateway.keep_retention();
+        gateway.keep_sweeping();
         Ok(gateway)
     }
 }

@@ -28,6 +28,7 @@ mod names;
 mod notifier;
 mod outgoing;
 mod people;
+mod periodic;
 mod pipeline;
 mod presence;
 #[cfg(feature = "rest")]
@@ -41,6 +42,7 @@ mod send;
 mod session;
 mod sessions;
 mod store;
+mod sweep;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 #[cfg(feature = "webhooks")]
@@ -62,8 +64,8 @@ pub use auth::{
 };
 pub use authorizer::{Action, Authorizer, Closed, InvalidRule, MembersOnly, Rule, Rules};
 pub use blob::{
-    Blob, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter, FolderBlobs, InvalidBlobId,
-    MemoryBlobs,
+    Blob, BlobEntry, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter, FolderBlobs,
+    InvalidBlobId, MemoryBlobs,
 };
 pub use builder::{Drain, GatewayBuilder, Settings};
 pub use clock::Clock;

@@ -1,9 +1,6 @@
 //! Forgetting what need not be kept, a little at a time beside everything else.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::time::MissedTickBehavior;
 
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
@@ -57,26 +54,11 @@ impl Gateway {
         if self.inner.settings.retention.is_empty() {
             return;
         }
-        // Does not keep a gateway alive that nobody else has.
-        let inner = Arc::downgrade(&self.inner);
-        let stop = self.inner.stop.clone();
-        self.inner.tasks.spawn(async move {
-            let mut ticks = tokio::time::interval(INTERVAL);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let work = async {
-                loop {
-                    ticks.tick().await;
-                    let Some(inner) = inner.upgrade() else { return };
-                    match (Self { inner }).enforce_retention().await {
-                        Ok(0) => {}
-                        Ok(messages) => tracing::info!(messages, "old messages were forgotten"),
-                        Err(error) => tracing::warn!(%error, "old messages could not be forgotten"),
-                    }
-                }
-            };
-            tokio::select! {
-                () = work => {}
-                () = stop.cancelled() => {}
+        self.every(INTERVAL, |gateway| async move {
+            match gateway.enforce_retention().await {
+                Ok(0) => {}
+                Ok(messages) => tracing::info!(messages, "old messages were forgotten"),
+                Err(error) => tracing::warn!(%error, "old messages could not be forgotten"),
             }
         });
     }

@@ -1,14 +1,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream;
 
-use super::{Blob, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter};
+use super::{Blob, BlobEntry, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter};
 
 /// What is read at a time, in octets
 const PART: usize = 64 * 1024;
@@ -59,6 +59,42 @@ impl FolderBlobs {
         let name = id.to_string();
         let (folder, _) = name.split_at(2);
         self.folder.join(folder).join(&name)
+    }
+
+    fn entries(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobEntry>, BlobError> {
+        let first = after.map_or(0, |after| after.octets()[0]);
+        let mut found = Vec::new();
+        for folder in first..=u8::MAX {
+            for id in ids(&self.folder.join(format!("{folder:02x}")))? {
+                if found.len() == limit {
+                    return Ok(found);
+                }
+                if after.is_none_or(|after| id > after) {
+                    found.extend(self.entry(id)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// `None` where it has gone meanwhile, or is damaged
+    fn entry(&self, id: BlobId) -> Result<Option<BlobEntry>, BlobError> {
+        let file = match File::open(self.path(id)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let modified = file.metadata()?.modified()?;
+        let age = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        match read_head(file) {
+            Ok((about, ..)) => Ok(Some(BlobEntry::new(id, about.conversation, time))),
+            Err(BlobError::Damaged(problem)) => {
+                tracing::warn!(%id, problem, "an attachment is damaged");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -114,6 +150,26 @@ impl BlobStore for FolderBlobs {
         })
         .await
     }
+
+    async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobEntry>, BlobError> {
+        let blobs = self.clone();
+        blocking(move || blobs.entries(after, limit)).await
+    }
+}
+
+/// The files of a folder that have the name of an attachment, in its order
+fn ids(folder: &Path) -> io::Result<Vec<BlobId>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok()));
+    }
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// Reads the description of an attachment; what is left of the file is its content

@@ -42,6 +42,15 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`BlobError::Unavailable`].
     async fn remove(&self, id: BlobId) -> Result<bool, BlobError>;
+
+    /// Those that were finished, in the order of their identities after `after`, at most `limit`
+    ///
+    /// What comes and goes meanwhile may be among them or not. One that is damaged is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Unavailable`].
+    async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobEntry>, BlobError>;
 }
 
 /// An attachment that is being written; dropped before it is finished, it leaves nothing
@@ -94,6 +103,26 @@ impl fmt::Debug for Blob {
     }
 }
 
+/// An attachment in a list
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlobEntry {
+    /// Its identity
+    pub id: BlobId,
+    /// The conversation that it belongs to
+    pub conversation: ConversationId,
+    /// When it was finished, in milliseconds since 1970, UTC
+    pub time: u64,
+}
+
+impl BlobEntry {
+    /// An attachment in a list
+    #[must_use]
+    pub const fn new(id: BlobId, conversation: ConversationId, time: u64) -> Self {
+        Self { id, conversation, time }
+    }
+}
+
 /// What is known of an attachment
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -123,7 +152,7 @@ impl BlobInfo {
 /// The identity of an attachment: 128 random bits, so that nobody finds one by trying
 ///
 /// Written as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId(u128);
 
 impl BlobId {
@@ -136,6 +165,10 @@ impl BlobId {
         let mut octets = [0; 16];
         getrandom::fill(&mut octets).map_err(|error| BlobError::Unavailable(error.to_string()))?;
         Ok(Self(u128::from_be_bytes(octets)))
+    }
+
+    const fn octets(self) -> [u8; 16] {
+        self.0.to_be_bytes()
     }
 }
 

@@ -57,6 +57,7 @@ enum Fault {
     ForgetsTheName,
     CountsIds,
     RemovesNothing,
+    ListsFromTheStart,
     LosesOnCrash,
 }
 
@@ -100,6 +101,13 @@ impl BlobStore for Broken {
         }
         self.inner.remove(id).await
     }
+
+    async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobEntry>, BlobError> {
+        match self.fault {
+            Fault::ListsFromTheStart => self.inner.list(None, limit).await,
+            _ => self.inner.list(after, limit).await,
+        }
+    }
 }
 
 #[async_trait]
@@ -142,6 +150,7 @@ async fn the_suite_catches_broken_blob_stores_by_name() {
         (Fault::ForgetsTheName, "what_is_known_of_a_blob_is_kept"),
         (Fault::CountsIds, "ids_cannot_be_guessed"),
         (Fault::RemovesNothing, "a_removed_blob_is_gone"),
+        (Fault::ListsFromTheStart, "the_list_has_what_was_finished_page_by_page"),
         (Fault::LosesOnCrash, "what_was_finished_survives_a_restart"),
     ] {
         let check = blob_store_checks().into_iter().find(|check| check.name() == name).unwrap();

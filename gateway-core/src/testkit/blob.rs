@@ -8,6 +8,7 @@ use futures::future::join_all;
 
 use super::{Check, Harness, clock, conversation, holds, same, table, text, user};
 use crate::blob::{BlobId, BlobInfo, BlobStore};
+use crate::clock::Clock;
 
 type Outcome = Result<(), String>;
 type Any<'a> = &'a mut dyn Harness<dyn BlobStore>;
@@ -24,6 +25,7 @@ macro_rules! __blob_store_checks {
             ids_cannot_be_guessed
             writers_do_not_disturb_each_other
             a_removed_blob_is_gone
+            the_list_has_what_was_finished_page_by_page
             what_was_finished_survives_a_restart
         }
     };
@@ -131,6 +133,39 @@ async fn a_removed_blob_is_gone(harness: Any<'_>) -> Outcome {
     read(&store, other).await?;
     let unknown = BlobId::generate().map_err(text)?;
     holds!(store.open(unknown).await.map_err(text)?.is_none(), "{unknown} is there");
+    Ok(())
+}
+
+async fn the_list_has_what_was_finished_page_by_page(harness: Any<'_>) -> Outcome {
+    let store = harness.create(clock()).await;
+    let before = store.list(None, 1000).await.map_err(text)?.len();
+    same!(before, 0, "attachments in the beginning");
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        kept.push(keep(&store, "x", &parts(&[10])).await?);
+    }
+    let mut unfinished = store.create(about("y")?).await.map_err(text)?;
+    unfinished.write(Bytes::from_static(b"half")).await.map_err(text)?;
+    let removed = kept.pop().ok_or("nothing was kept")?;
+    store.remove(removed).await.map_err(text)?;
+    kept.sort_unstable();
+    let mut listed = Vec::new();
+    loop {
+        let page = store.list(listed.last().copied(), 7).await.map_err(text)?;
+        if page.is_empty() {
+            break;
+        }
+        holds!(page.len() <= 7, "a page of 7 has {}", page.len());
+        for entry in page {
+            same!(entry.conversation, about("x")?.conversation, "the conversation");
+            // Any clock is right that is not far from that of the machine.
+            let now = Clock::system().now_millis();
+            holds!(now.abs_diff(entry.time) < 3_600_000, "its time is {}, not {now}", entry.time);
+            listed.push(entry.id);
+        }
+        holds!(listed.len() <= kept.len(), "{listed:?} are listed of {kept:?}");
+    }
+    same!(listed, kept, "the list");
     Ok(())
 }
 
