@@ -220,6 +220,15 @@ impl ApiKeys {
         Ok(Some((kept.key(&id), Secret::new(format!("{PREFIX}{id}_{secret}")))))
     }
 
+    /// Whether the key that has the idempotency key of `new` was made as `new` would be.
+    pub(crate) async fn is_alike(&self, new: &NewApiKey) -> Result<bool, StoreError> {
+        let id = record_id(new.service.as_str(), new.idempotency_key.as_deref());
+        let Some(record) = self.registry.get(RecordKind::Key, &id).await? else { return Ok(false) };
+        let kept = Kept::read(&record)?;
+        let alike = (&kept.label, &kept.scopes, kept.expires);
+        Ok(alike == (&new.label, &new.scopes, new.expires))
+    }
+
     /// The keys in the order of their ids, at most `limit` of those behind the key named `after`
     ///
     /// # Errors
@@ -282,7 +291,7 @@ impl ApiKeys {
     }
 }
 
-fn hash(secret: &str) -> String {
+pub(crate) fn hash(secret: &str) -> String {
     let mut hex = String::with_capacity(64);
     for octet in Sha256::digest(secret.as_bytes()) {
         // Writing to a String does not fail.

@@ -115,9 +115,15 @@ impl Directory for MemoryDirectory {
         Ok(self.state().users.get(user).and_then(|record| record.password.clone()))
     }
 
-    async fn users(&self, prefix: &str, limit: usize) -> Result<Vec<UserName>, DirectoryError> {
+    async fn users(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<UserName>, DirectoryError> {
         let state = self.state();
-        let range = (Bound::Included(prefix), Bound::Unbounded);
+        let from = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
+        let range = (from, Bound::Unbounded);
         let from = state.users.range::<str, _>(range).map(|(name, _)| name);
         Ok(from.take_while(|name| name.as_str().starts_with(prefix)).take(limit).cloned().collect())
     }

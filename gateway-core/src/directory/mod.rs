@@ -72,12 +72,17 @@ pub trait Directory: Debug + Send + Sync + 'static {
     /// [`DirectoryError::Store`].
     async fn password_hash(&self, user: &UserName) -> Result<Option<PasswordHash>, DirectoryError>;
 
-    /// The first `limit` users whose names start with `prefix`, in the order of their octets
+    /// The first `limit` users whose names start with `prefix` and come behind `after`, in the order of their octets
     ///
     /// # Errors
     ///
     /// [`DirectoryError::Store`].
-    async fn users(&self, prefix: &str, limit: usize) -> Result<Vec<UserName>, DirectoryError>;
+    async fn users(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<UserName>, DirectoryError>;
 
     /// Makes a group with `owner` and, as plain members, `members`
     ///
@@ -323,7 +328,7 @@ pub trait Directory: Debug + Send + Sync + 'static {
                 Ok(people)
             }
             ConversationKind::Broadcast(to) if to.as_str() == EVERYBODY => {
-                self.users("", usize::MAX).await
+                self.users("", "", usize::MAX).await
             }
             ConversationKind::Group(group) | ConversationKind::Broadcast(group) => {
                 let members = self.members(&group).await?;

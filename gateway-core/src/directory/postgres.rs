@@ -278,19 +278,24 @@ impl Directory for PostgresStore {
         Ok(row.try_get::<_, Option<String>>(0)?.map(PasswordHash::from_stored))
     }
 
-    async fn users(&self, prefix: &str, limit: usize) -> Result<Vec<UserName>, DirectoryError> {
+    async fn users(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<UserName>, DirectoryError> {
         // No name holds a NUL, which no text of PostgreSQL may hold.
-        if prefix.contains('\0') {
+        if prefix.contains('\0') || after.contains('\0') {
             return Ok(Vec::new());
         }
         let client = self.client().await?;
         let find = client
             .prepare_cached(
-                "SELECT name FROM person WHERE name >= $1 AND starts_with(name, $1)
+                "SELECT name FROM person WHERE name >= $1 AND name > $3 AND starts_with(name, $1)
                  ORDER BY name LIMIT $2",
             )
             .await?;
-        let rows = client.query(&find, &[&prefix, &to_sql(limit as u64)]).await?;
+        let rows = client.query(&find, &[&prefix, &to_sql(limit as u64), &after]).await?;
         Ok(rows.iter().map(|row| text(row, 0)).collect::<Result<_, Failure>>()?)
     }
 

@@ -98,8 +98,13 @@ impl Directory for RememberingDirectory {
         self.inner.password_hash(user).await
     }
 
-    async fn users(&self, prefix: &str, limit: usize) -> Result<Vec<UserName>, DirectoryError> {
-        self.inner.users(prefix, limit).await
+    async fn users(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<UserName>, DirectoryError> {
+        self.inner.users(prefix, after, limit).await
     }
 
     async fn create_group(

@@ -155,14 +155,21 @@ impl Directory for SqliteStore {
         Ok(found.await?.flatten().map(PasswordHash::from_stored))
     }
 
-    async fn users(&self, prefix: &str, limit: usize) -> Result<Vec<UserName>, DirectoryError> {
-        let prefix = prefix.to_owned();
+    async fn users(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<UserName>, DirectoryError> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
         let found = self.read(move |tx| {
             let mut statement = tx.prepare_cached(
-                "SELECT name FROM person WHERE name >= ?1 ORDER BY name LIMIT ?2",
+                "SELECT name FROM person WHERE name >= ?1 AND name > ?3 ORDER BY name LIMIT ?2",
             )?;
             let names = statement
-                .query_map(params![prefix, to_sql(limit as u64)], |row| text::<UserName>(row, 0))?;
+                .query_map(params![prefix, to_sql(limit as u64), after], |row| {
+                    text::<UserName>(row, 0)
+                })?;
             // Names are sorted by their octets, so those with the prefix come first.
             names
                 .take_while(|name| {

@@ -1,4 +1,4 @@
-//! Small records that operators make: keys, webhooks. Few, seldom changed, read by their names.
+//! Small records: keys, webhooks, what calls with an idempotency key have made. Few, seldom changed, read by their names.
 
 mod memory;
 #[cfg(feature = "postgres")]
@@ -24,6 +24,8 @@ pub enum RecordKind {
     Key,
     /// A webhook
     Webhook,
+    /// What was made by a call with an idempotency key
+    Made,
 }
 
 impl RecordKind {
@@ -33,6 +35,7 @@ impl RecordKind {
         match self {
             Self::Key => "key",
             Self::Webhook => "webhook",
+            Self::Made => "made",
         }
     }
 }

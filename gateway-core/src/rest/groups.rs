@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::RestApi;
 use super::caller::Caller;
-use super::input::{InPath, JsonBody, idempotency_key};
+use super::input::{InPath, JsonBody};
+use super::once::Once;
 use super::problem::Problem;
 use crate::directory::{DirectoryError, GroupSettings, HistoryFrom, Role};
 use crate::error::GatewayError;
@@ -17,7 +18,7 @@ use crate::names::{GroupName, UserName};
 const NO_SUCH_GROUP: &str = "there is no such group, or you are not a member";
 
 /// A group to make.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(super) struct NewGroup {
     #[schema(example = "ops")]
     name: String,
@@ -59,7 +60,8 @@ pub(super) struct GroupMember {
 
 /// Make a group; the caller is its owner.
 ///
-/// 409 where the name is taken; but a repeat of the owner, with an `Idempotency-Key`, gets the group.
+/// 409 where the name is taken; but a repeat of the owner with the same `Idempotency-Key` gets the group, or 422 where it
+/// asks for another.
 #[utoipa::path(
     post, path = "/groups", tag = "groups", operation_id = "createGroup",
     security(("key" = ["groups"])),
@@ -80,20 +82,26 @@ pub(super) async fn create(
         .map(|member| UserName::new(member))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Problem::invalid("members", error))?;
+    let history = history(group.history.as_deref())?.unwrap_or_default();
+    let once = Once::begin(&rest, &headers, &format!("group/{owner}"), &group).await?;
     let settings = GroupSettings::default()
         .with_title(group.title)
         .with_open(group.open)
-        .with_history(history(group.history.as_deref())?.unwrap_or_default());
-    let repeat = idempotency_key(&headers)?.is_some();
+        .with_history(history);
     match rest.gateway.create_group_with(&owner, &name, &members, settings).await {
         Ok(()) => {}
         Err(GatewayError::Directory(DirectoryError::GroupExists(_)))
-            if repeat
+            if once.is_repeat
                 && rest.gateway.directory().role(&name, &owner).await? == Some(Role::Owner) => {}
-        Err(GatewayError::Directory(error @ DirectoryError::NoSuchUser(_))) => {
-            return Err(Problem::invalid("members", error));
+        Err(error) => {
+            once.undo().await?;
+            return Err(match error {
+                GatewayError::Directory(error @ DirectoryError::NoSuchUser(_)) => {
+                    Problem::invalid("members", error)
+                }
+                other => other.into(),
+            });
         }
-        Err(other) => return Err(other.into()),
     }
     Ok((StatusCode::CREATED, Json(shown(&rest, name).await?)))
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::RestApi;
 use super::caller::Caller;
 use super::input::{Cursor, InPath, InQuery, JsonBody, idempotency_key};
+use super::once::OTHER_BODY;
 use super::problem::Problem;
 use crate::auth::Secret;
 use crate::directory::DirectoryError;
@@ -73,7 +74,8 @@ pub(super) struct MadeKey {
 
 /// Make a key for a service.
 ///
-/// A repeat with the same `Idempotency-Key` is refused with 409: the key was shown once.
+/// A repeat with the same `Idempotency-Key` is refused: with 409, as the key was shown once; with 422 where the key of
+/// the service was another.
 #[utoipa::path(
     post, path = "/keys", tag = "keys", operation_id = "createKey", security(("key" = ["admin"])),
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 octets.")),
@@ -105,7 +107,11 @@ pub(super) async fn create(
     new.label = key.label;
     new.expires = key.expires;
     new.idempotency_key = idempotency_key(&headers)?;
-    let Some((about, secret)) = rest.keys.create(new).await.map_err(GatewayError::from)? else {
+    let made = rest.keys.create(new.clone()).await.map_err(GatewayError::from)?;
+    let Some((about, secret)) = made else {
+        if !rest.keys.is_alike(&new).await.map_err(GatewayError::from)? {
+            return Err(Problem::invalid("Idempotency-Key", OTHER_BODY));
+        }
         return Err(Problem::new(
             StatusCode::CONFLICT,
             "a key was made with this Idempotency-Key, and was shown then",

@@ -11,6 +11,7 @@ mod input;
 mod keys;
 mod limits;
 mod messages;
+mod once;
 mod openapi;
 mod operations;
 mod people;

@@ -9,15 +9,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::RestApi;
 use super::caller::{Caller, from_peer};
-use super::input::{InPath, InQuery, JsonBody};
+use super::input::{InPath, InQuery, JsonBody, page_size};
+use super::once::{OTHER_BODY, Once};
 use super::problem::Problem;
 use crate::auth::{AuthError, Credentials, PasswordError, PasswordHash, PasswordHasher, Secret};
 use crate::directory::DirectoryError;
 use crate::error::GatewayError;
 use crate::names::{NameError, UserName};
-
-/// How many names a search gives at most.
-const MAX_FOUND: usize = 50;
 
 /// Name and password, as signing up and signing in take them.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -43,14 +41,18 @@ pub(super) struct NewUser {
 
 /// Sign up.
 ///
-/// Refused with 403 where the server does not let people sign up, with 409 where the name is taken.
+/// Refused with 403 where the server does not let people sign up, with 409 where the name is taken; but a repeat with the
+/// same `Idempotency-Key` is answered as before, or with 422 where it has another password.
 #[utoipa::path(
     post, path = "/users", tag = "users", operation_id = "signUp", security(()),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 octets.")),
     request_body = Account,
     responses((status = 201, description = "The user was made.", body = NewUser))
 )]
 pub(super) async fn sign_up(
     State(rest): State<Arc<RestApi>>,
+    extensions: Extensions,
+    headers: HeaderMap,
     JsonBody(account): JsonBody<Account>,
 ) -> Result<(StatusCode, Json<NewUser>), Problem> {
     let user = UserName::new(&account.name).map_err(|error| Problem::invalid("name", error))?;
@@ -58,7 +60,23 @@ pub(super) async fn sign_up(
         Problem::new(StatusCode::FORBIDDEN, "signing up is turned off on this server")
     })?;
     let hash = hashed(hasher, &account.password).await?;
-    rest.gateway.create_user(&user, Some(&hash)).await?;
+    // Of a password no quick hash may be kept: whether it is the same, the authenticator says.
+    let once = Once::begin(&rest, &headers, &format!("user/{user}"), &()).await?;
+    match rest.gateway.create_user(&user, Some(&hash)).await {
+        Ok(()) => {}
+        Err(GatewayError::Directory(DirectoryError::UserExists(_))) if once.is_repeat => {
+            let credentials = Credentials::connect(Some(user.as_str()), account.password.expose());
+            let known = rest.gateway.authenticate(&from_peer(credentials, &extensions)).await;
+            known.map_err(|error| match error {
+                AuthError::Failed => Problem::invalid("Idempotency-Key", OTHER_BODY),
+                error => error.into(),
+            })?;
+        }
+        Err(error) => {
+            once.undo().await?;
+            return Err(error.into());
+        }
+    }
     Ok((StatusCode::CREATED, Json(NewUser { user })))
 }
 
@@ -229,30 +247,43 @@ pub(super) struct Search {
     /// What the names start with.
     #[serde(default)]
     q: String,
+    /// The `next` of the page before; without it, the first page.
+    #[serde(default)]
+    cursor: String,
+    /// How many at most; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
 }
 
-/// Names of users.
+/// A page of names of users.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Users {
     #[schema(value_type = Vec<String>)]
     users: Vec<UserName>,
+    /// The `cursor` of the next page; null where there is none.
+    next: Option<String>,
 }
 
-/// Find users: names that start with a text, at most 50.
+/// Find users: names that start with a text.
 #[utoipa::path(
     get, path = "/users", tag = "users", operation_id = "findUsers", security(("key" = ["read"])),
     params(Search),
-    responses((status = 200, description = "Names, in order.", body = Users))
+    responses((status = 200, description = "A page of names, in order of their octets.", body = Users))
 )]
 pub(super) async fn find(
     State(rest): State<Arc<RestApi>>,
     _: Caller,
     InQuery(search): InQuery<Search>,
 ) -> Result<Json<Users>, Problem> {
+    let limit = page_size(search.limit)?;
+    if !search.cursor.is_empty() && UserName::new(&search.cursor).is_err() {
+        return Err(Problem::invalid("cursor", "must be the `next` of a page"));
+    }
     // What no name can start with, no store need look for.
     let users = match UserName::new(&search.q) {
         Err(NameError::TooLong | NameError::BadCharacter(_)) => Vec::new(),
-        _ => rest.gateway.directory().users(&search.q, MAX_FOUND).await?,
+        _ => rest.gateway.directory().users(&search.q, &search.cursor, limit).await?,
     };
-    Ok(Json(Users { users }))
+    let next = users.last().filter(|_| users.len() == limit).map(ToString::to_string);
+    Ok(Json(Users { users, next }))
 }

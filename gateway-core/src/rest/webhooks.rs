@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::RestApi;
 use super::caller::Caller;
 use super::input::{Cursor, InPath, InQuery, JsonBody, idempotency_key};
+use super::once::OTHER_BODY;
 use super::problem::Problem;
 use crate::auth::Secret;
 use crate::error::GatewayError;
@@ -94,7 +95,7 @@ pub(super) struct Redelivered {
 
 /// Make a webhook: what happens from now on is sent to it, until it has it.
 ///
-/// A repeat with the same `Idempotency-Key` is refused with 409: the secret was shown once.
+/// A repeat with the same `Idempotency-Key` gets the webhook that was made; with 422 where that is another.
 #[utoipa::path(
     post, path = "/webhooks", tag = "webhooks", operation_id = "createWebhook",
     security(("key" = ["webhooks"])),
@@ -123,6 +124,7 @@ pub(super) async fn create(
     new.idempotency_key = idempotency_key(&headers)?;
     let (webhook, secret) = webhooks(&rest)?.create(new).await.map_err(|error| match error {
         WebhookError::Gateway(error) => error.into(),
+        WebhookError::Exists => Problem::invalid("Idempotency-Key", OTHER_BODY),
         error => Problem::new(StatusCode::CONFLICT, error.to_string()),
     })?;
     let secret = Secret::expose(&secret).to_owned();

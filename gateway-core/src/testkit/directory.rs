@@ -138,8 +138,20 @@ async fn users_are_found_by_the_start_of_their_names(harness: Any<'_>) -> Outcom
         ("\u{10ffff}", 100, &[]),
         ("a", 0, &[]),
     ] {
-        let found = people.users(prefix, limit).await.map_err(text)?;
+        let found = people.users(prefix, "", limit).await.map_err(text)?;
         same!(names(&found), wanted, "at most {limit} users with {prefix:?}");
+    }
+    for (prefix, after, limit, wanted) in [
+        ("", "Al", 2, &["a", "a_b"][..]),
+        ("", "a_b", 2, &["al", "alice"]),
+        ("", "ä", 2, &[]),
+        ("a", "al", 100, &["alice", "axb"]),
+        ("a", "ab", 1, &["al"]),
+        ("a", "A", 1, &["a"]),
+        ("a", "b", 100, &[]),
+    ] {
+        let found = people.users(prefix, after, limit).await.map_err(text)?;
+        same!(names(&found), wanted, "at most {limit} users with {prefix:?} behind {after:?}");
     }
     Ok(())
 }
@@ -372,7 +384,7 @@ async fn who_is_known_survives_a_restart(harness: Any<'_>) -> Outcome {
     let devices = people.devices(&alice).await.map_err(text)?;
 
     let Some(people) = harness.restart(people).await else { return Ok(()) };
-    same!(names(&people.users("", 9).await.map_err(text)?), ["alice", "bob"], "users");
+    same!(names(&people.users("", "", 9).await.map_err(text)?), ["alice", "bob"], "users");
     same!(people.password_hash(&alice).await, Ok(Some(password)), "alice's password");
     same!(members(&people, "ops").await?, ["bob:owner", "alice:member"], "members");
     same!(people.devices(&alice).await, Ok(devices), "alice's devices");

@@ -68,15 +68,21 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(new: NewWebhook, secret: String, now: u64) -> Self {
+    pub(super) fn new(new: &NewWebhook, secret: String, now: u64) -> Self {
         Self {
             url: new.url.to_string(),
-            events: new.events,
-            label: new.label,
+            events: new.events.clone(),
+            label: new.label.clone(),
             created: now,
             secret,
             removed: false,
         }
+    }
+
+    /// Whether this is what would be made of `new`.
+    pub(super) fn is_alike(&self, new: &NewWebhook) -> bool {
+        let alike = (&self.url, &self.events, &self.label);
+        alike == (&new.url.to_string(), &new.events, &new.label)
     }
 
     pub(super) fn webhook(&self, id: &str) -> Webhook {

@@ -92,8 +92,8 @@ struct Shared {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebhookError {
-    /// One was made with the same idempotency key
-    #[error("a webhook was made with this idempotency key")]
+    /// Another one was made with the same idempotency key
+    #[error("another webhook was made with this idempotency key")]
     Exists,
     /// There are [`MAX_WEBHOOKS`]
     #[error("there are {MAX_WEBHOOKS} webhooks, which is the limit")]
@@ -167,8 +167,8 @@ impl Webhooks {
         }
     }
 
-    /// Makes a webhook; gives the secret that its receiver checks signatures with, which nobody can tell again.
-    /// What happens after this returned is delivered.
+    /// Makes a webhook; gives the secret that its receiver checks signatures with, which is told again to none but a
+    /// repeat with the same idempotency key. What happens after this returned is delivered.
     ///
     /// # Errors
     ///
@@ -179,22 +179,45 @@ impl Webhooks {
     /// Dropped before it is ready it may or may not have been made; an idempotency key tells.
     pub async fn create(&self, new: NewWebhook) -> Result<(Webhook, Secret), WebhookError> {
         let registry = self.registry();
+        let id = record_id("webhook", new.idempotency_key.as_deref());
+        if let Some(kept) = self.kept(&id).await? {
+            return self.again(&id, &kept, &new).await;
+        }
         if registry.list(RecordKind::Webhook, "", MAX_WEBHOOKS).await?.len() >= MAX_WEBHOOKS {
             return Err(WebhookError::TooMany);
         }
         let mut secret = [0; SECRET];
         getrandom::fill(&mut secret)
             .map_err(|error| StoreError::Unavailable(format!("no randomness: {error}")))?;
-        let id = record_id("webhook", new.idempotency_key.as_deref());
         let secret = format!("{}{}", sign::PREFIX, STANDARD.encode(secret));
-        let kept = Kept::new(new, secret.clone(), self.shared.gateway.inner.clock.now_millis());
+        let kept = Kept::new(&new, secret.clone(), self.shared.gateway.inner.clock.now_millis());
         // First the record: were the subscription first, and this process killed, it would grow for ever.
         if !registry.insert(RecordKind::Webhook, &kept.record(&id)?).await? {
+            let kept = self.kept(&id).await?.ok_or(WebhookError::Exists)?;
+            return self.again(&id, &kept, &new).await;
+        }
+        self.begin(&id, &kept).await?;
+        Ok((kept.webhook(&id), Secret::new(secret)))
+    }
+
+    /// The answer to a repeat; what a crash has left undone is done.
+    async fn again(
+        &self,
+        id: &str,
+        kept: &Kept,
+        new: &NewWebhook,
+    ) -> Result<(Webhook, Secret), WebhookError> {
+        if !kept.is_alike(new) {
             return Err(WebhookError::Exists);
         }
-        declare(&self.shared.gateway, &id, &kept.events).await?;
-        self.work(&id);
-        Ok((kept.webhook(&id), Secret::new(secret)))
+        self.begin(id, kept).await?;
+        Ok((kept.webhook(id), Secret::new(kept.secret.as_str())))
+    }
+
+    async fn begin(&self, id: &str, kept: &Kept) -> Result<(), GatewayError> {
+        declare(&self.shared.gateway, id, &kept.events).await?;
+        self.work(id);
+        Ok(())
     }
 
     /// The webhooks, in the order of their ids: at most `limit` of those behind `after`

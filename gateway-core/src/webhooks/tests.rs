@@ -269,3 +269,23 @@ async fn p2_what_waits_is_delivered_by_the_next_process_and_removed_webhooks_lea
     assert!(matches!(broker.stats(&source).await, Err(BrokerError::NotDeclared { .. })));
     assert!(!webhooks.remove(&webhook.id).await.unwrap());
 }
+
+/// P4: who did not hear the answer hears it again.
+#[tokio::test]
+async fn p4_a_repeat_gets_the_webhook_that_was_made() {
+    let webhooks = Webhooks::start(gateway().await, options(Reach::Everywhere));
+    let url = "http://127.0.0.1:9/hook";
+    let create = async |key: &str, events: &[EventKind], label: &str| {
+        let mut new = NewWebhook::new(url.parse().unwrap(), events.to_vec());
+        (new.label, new.idempotency_key) = (label.to_owned(), Some(key.to_owned()));
+        webhooks.create(new).await
+    };
+    let first = create("k", &[EventKind::Message], "").await.unwrap();
+    assert_eq!(create("k", &[EventKind::Message], "").await.unwrap(), first);
+    for (events, label) in [(&[EventKind::Edit][..], ""), (&[EventKind::Message], "x")] {
+        let other = create("k", events, label).await;
+        assert!(matches!(other, Err(WebhookError::Exists)), "{other:?}");
+    }
+    assert_ne!(create("other", &[EventKind::Message], "").await.unwrap(), first);
+    assert_eq!(webhooks.list("", 9).await.unwrap().len(), 2);
+}

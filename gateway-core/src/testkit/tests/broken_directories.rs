@@ -20,6 +20,7 @@ enum Fault {
     TakesOverUsers,
     MakesUsersOutsideTheLock,
     FindsInTheMiddle,
+    BeginsAnewAtEachPage,
     MakesGroupsInParts,
     ChangesRolesWhenAdding,
     LeavesGroupsOwnerless,
@@ -84,13 +85,19 @@ impl Directory for Broken {
         self.inner.password_hash(user).await
     }
 
-    async fn users(&self, prefix: &str, limit: usize) -> Result<Vec<UserName>, DirectoryError> {
+    async fn users(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<UserName>, DirectoryError> {
         if self.fault == Fault::FindsInTheMiddle {
-            let all = self.inner.users("", usize::MAX).await?;
+            let all = self.inner.users("", after, usize::MAX).await?;
             let found = all.into_iter().filter(|name| name.as_str().contains(prefix));
             return Ok(found.take(limit).collect());
         }
-        self.inner.users(prefix, limit).await
+        let after = if self.fault == Fault::BeginsAnewAtEachPage { "" } else { after };
+        self.inner.users(prefix, after, limit).await
     }
 
     async fn create_group(
@@ -295,6 +302,7 @@ async fn the_suite_catches_broken_directories_by_name() {
         (Fault::TakesOverUsers, "a_user_is_made_once"),
         (Fault::MakesUsersOutsideTheLock, "concurrent_sign_ups_make_one_user"),
         (Fault::FindsInTheMiddle, "users_are_found_by_the_start_of_their_names"),
+        (Fault::BeginsAnewAtEachPage, "users_are_found_by_the_start_of_their_names"),
         (Fault::MakesGroupsInParts, "a_group_is_made_once_and_with_all_or_nobody"),
         (Fault::ChangesRolesWhenAdding, "members_come_and_go"),
         (Fault::LeavesGroupsOwnerless, "a_group_with_members_has_an_owner"),
