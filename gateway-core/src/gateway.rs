@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::names::{ConversationId, ConversationKind, DeviceName, EVERYBODY, UserName};
 use crate::outgoing::{self, Stamp};
 use crate::pipeline::Pipeline;
-use crate::presence::{People, Presence, PresenceStore};
+use crate::presence::{People, Presence, PresenceStore, Ticket};
 use crate::registry::Registry;
 use crate::send::{SendKind, SendRequest, Sent};
 use crate::session::{self, declare_queue};
@@ -731,16 +731,30 @@ impl Inner {
         self.people.enter(user);
     }
 
-    /// Notes that a session of `user` ended.
-    pub(crate) fn leave(self: &Arc<Self>, user: &UserName) {
-        let Some(ticket) = self.people.leave(user, self.clock.now_millis()) else { return };
+    /// Notes that a session of `user`, `away` or not, ended.
+    pub(crate) fn leave(self: &Arc<Self>, user: &UserName, away: bool) {
+        self.expire_later(self.people.leave(user, away, self.clock.now_millis()));
+    }
+
+    /// Notes that a session of `user` is `away` now and was not, or the other way round.
+    pub(crate) fn set_away(self: &Arc<Self>, user: &UserName, away: bool) {
+        self.expire_later(self.people.set_away(user, away));
+    }
+
+    fn expire_later(self: &Arc<Self>, ticket: Option<Ticket>) {
+        let Some(mut ticket) = ticket else { return };
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(PRESENCE_GRACE) => {}
-                () = inner.stop.cancelled() => {}
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(PRESENCE_GRACE) => {}
+                    () = inner.stop.cancelled() => {}
+                }
+                match inner.people.expire(ticket) {
+                    Some(later) => ticket = later,
+                    None => return,
+                }
             }
-            inner.people.expire(ticket);
         });
     }
 

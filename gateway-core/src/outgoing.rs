@@ -182,14 +182,9 @@ pub(crate) fn presence(user: &UserName, presence: Presence, now: u64) -> Message
     all.push("from", user.as_str());
     all.push("timestamp", now.to_string());
     all.push("kind", "presence");
-    match presence {
-        Presence::Online => all.push("presence", "online"),
-        Presence::Offline { last_seen } => {
-            all.push("presence", "offline");
-            if let Some(last_seen) = last_seen {
-                all.push("last-seen", last_seen.to_string());
-            }
-        }
+    all.push("presence", presence.as_str());
+    if let Presence::Offline { last_seen: Some(last_seen) } = presence {
+        all.push("last-seen", last_seen.to_string());
     }
     Message::new(Bytes::new()).with_headers(all.build()).with_persistent(false)
 }

@@ -251,8 +251,31 @@ async fn presence_is_told_first_and_then_at_each_change() {
     let bob = connect(&gateway, "bob").await;
     assert_eq!(header(&presence.recv().await.unwrap(), "presence"), "online");
     assert_eq!(gateway.presence(&[user("bob")]).await.unwrap(), [Presence::Online]);
+    let desk = connect_device(&gateway, "bob", "desk").await;
     tokio::time::pause();
+    // Away is who is so on each device; a while later, as when going.
+    for device in [&bob, &desk] {
+        device.send("/session/presence", "away").confirmed().await.unwrap();
+    }
+    assert_eq!(header(&presence.recv().await.unwrap(), "presence"), "away");
+    assert_eq!(gateway.presence(&[user("bob")]).await.unwrap(), [Presence::Away]);
+    // That something was delivered is said by a device alone; whatever else it says, says that somebody is there.
+    send(&alice, "/user/bob", "are you there?").await;
+    bob.send("/user/alice", "")
+        .header("kind", "delivered")
+        .header("up-to", "1")
+        .confirmed()
+        .await
+        .unwrap();
+    assert_eq!(gateway.presence(&[user("bob")]).await.unwrap(), [Presence::Away]);
+    send(&bob, "/user/alice", "yes").await;
+    assert_eq!(header(&presence.recv().await.unwrap(), "presence"), "online");
+    // The one that is not away goes, and comes back.
     bob.disconnect().await;
+    assert_eq!(header(&presence.recv().await.unwrap(), "presence"), "away");
+    desk.send("/session/presence", "online").confirmed().await.unwrap();
+    assert_eq!(header(&presence.recv().await.unwrap(), "presence"), "online");
+    desk.disconnect().await;
     let gone = presence.recv().await.unwrap();
     assert_eq!(header(&gone, "presence"), "offline");
     assert!(gone.header("last-seen").is_some());

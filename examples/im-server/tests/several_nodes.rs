@@ -135,9 +135,19 @@ fn people_are_there_while_any_node_has_a_session(shared: &Shared) {
     alice.send("/user/bob", "now we share a conversation", &[]);
     alice.subscribe("presence", "/presence/bob", &[]);
     assert_eq!(presence(&mut alice), "offline");
-    let here = Wire::sign_in(&b, "bob", "laptop");
+    let mut here = Wire::sign_in(&b, "bob", "laptop");
     assert_eq!(presence(&mut alice), "online");
-    let there = Wire::sign_in(&a, "bob", "phone");
+    let mut there = Wire::sign_in(&a, "bob", "phone");
+    // Away is who is so on both.
+    for session in [&mut there, &mut here] {
+        session.send("/session/presence", "away", &[]);
+    }
+    assert_eq!(presence(&mut alice), "away");
+    let token = a.token("alice");
+    let (_, bob) = a.api(&token, "GET", "/presence/bob", None);
+    assert_eq!(bob["presence"], json!("away"), "{bob}");
+    there.send("/session/presence", "online", &[]);
+    assert_eq!(presence(&mut alice), "online");
     // On both; one is not enough to be gone.
     drop(here);
     let mut watcher = Wire::sign_in(&a, "alice", "phone");

@@ -22,15 +22,18 @@ use crate::names::UserName;
 use crate::store::StoreError;
 
 pub use store::{MemoryPresence, PresenceStore};
-use table::{LeaveTicket, PresenceTable};
+pub(crate) use table::Ticket;
+use table::{PresenceTable, Standing};
 use teller::Teller;
 
 /// Whether a person is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Presence {
-    /// At least one session is signed in.
+    /// At least one session is signed in, and not away.
     Online,
+    /// Sessions are signed in, and all of them have said that nobody looks at them.
+    Away,
     /// No session is.
     Offline {
         /// When the last session ended, in milliseconds since 1970 (UTC); `None` if none is known of.
@@ -48,7 +51,17 @@ impl Presence {
     /// Whether at least one session is signed in.
     #[must_use]
     pub const fn is_online(self) -> bool {
-        matches!(self, Self::Online)
+        matches!(self, Self::Online | Self::Away)
+    }
+
+    /// The word for it: `online`, `away`, `offline`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Away => "away",
+            Self::Offline { .. } => "offline",
+        }
     }
 }
 
@@ -82,27 +95,37 @@ impl People {
         self.table.enter(user);
     }
 
-    /// A session of `user` ended here at `now`. Gives a ticket if it was the last one, for
+    /// A session of `user`, `away` or not, ended here at `now`. Gives a ticket if that is to be told, for
     /// [`expire`](Self::expire) a while later.
-    pub(crate) fn leave(&self, user: &UserName, now: u64) -> Option<LeaveTicket> {
-        self.table.leave(user, now)
+    pub(crate) fn leave(&self, user: &UserName, away: bool, now: u64) -> Option<Ticket> {
+        self.table.leave(user, away, now)
     }
 
-    /// The while is over: the person of the ticket is not here, unless a session has begun since.
-    pub(crate) fn expire(&self, ticket: LeaveTicket) {
-        self.table.expire(ticket);
+    /// A session of `user` here is `away` now, or not any more; it was not, or was. Gives a ticket as
+    /// [`leave`](Self::leave) does.
+    pub(crate) fn set_away(&self, user: &UserName, away: bool) -> Option<Ticket> {
+        self.table.set_away(user, away)
+    }
+
+    /// The while is over: the person of the ticket is away or not here, unless something has happened since. Gives the
+    /// ticket for another while where that was no return.
+    pub(crate) fn expire(&self, ticket: Ticket) -> Option<Ticket> {
+        self.table.expire(ticket)
     }
 
     /// Whether these people are there, on any node, in their order.
     pub(crate) async fn presence(&self, users: &[UserName]) -> Result<Vec<Presence>, StoreError> {
-        if users.iter().all(|user| self.table.is_online(user)) {
+        let here: Vec<_> = users.iter().map(|user| self.table.standing(user)).collect();
+        if here.iter().all(|here| *here == Standing::Online) {
             return Ok(vec![Presence::Online; users.len()]);
         }
         let mut presence = self.store.presence(users).await?;
         // Who has just come is perhaps not noted yet.
-        for (user, presence) in users.iter().zip(&mut presence) {
-            if self.table.is_online(user) {
-                *presence = Presence::Online;
+        for (here, presence) in here.iter().zip(&mut presence) {
+            match here {
+                Standing::Online => *presence = Presence::Online,
+                Standing::Away if !presence.is_online() => *presence = Presence::Away,
+                _ => {}
             }
         }
         Ok(presence)

@@ -1,6 +1,6 @@
 //! Who is there on any of the nodes that share a PostgreSQL database.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use deadpool_postgres::{GenericClient, Transaction};
@@ -8,34 +8,35 @@ use deadpool_postgres::{GenericClient, Transaction};
 use super::{Presence, PresenceStore};
 use crate::names::UserName;
 use crate::store::postgres::Failure;
-use crate::store::postgres::value::{text, to_sql, unreadable};
+use crate::store::postgres::value::{to_sql, unreadable};
 use crate::store::{PostgresStore, SharedOutbox, StoreError};
 
-type Update = (i64, Vec<String>, Vec<String>, Vec<i64>);
+/// Who tells; who is here, and whether away; who is gone, and since when
+type Update = (i64, Vec<String>, Vec<bool>, Vec<String>, Vec<i64>);
 
 fn names(users: &[UserName]) -> Vec<String> {
     users.iter().map(|user| user.as_str().to_owned()).collect()
 }
 
-/// Those of `people` whom a living node has told of
+/// Those of `people` whom a living node has told of, and whether all nodes say that they are away
 async fn online(
     client: &impl GenericClient,
     people: &[String],
-) -> Result<HashSet<UserName>, Failure> {
+) -> Result<HashMap<String, bool>, Failure> {
     let find = client
         .prepare_cached(
-            "SELECT DISTINCT o.person FROM online o
+            "SELECT o.person, bool_and(o.away) FROM online o
              JOIN node n ON n.id = o.node AND n.expires > clock_timestamp()
-             WHERE o.person = ANY($1)",
+             WHERE o.person = ANY($1) GROUP BY o.person",
         )
         .await?;
     let rows = client.query(&find, &[&people]).await?;
-    rows.iter().map(|row| text(row, 0)).collect()
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 async fn update(
     transaction: &Transaction<'_>,
-    (me, here, gone, times): &Update,
+    (me, here, away, gone, times): &Update,
 ) -> Result<Vec<UserName>, Failure> {
     let all: Vec<String> = here.iter().chain(gone).cloned().collect();
     // Nodes that tell of one person take turns: so one of them sees the difference.
@@ -51,18 +52,20 @@ async fn update(
     let before = online(transaction, &all).await?;
     let enter = transaction
         .prepare_cached(
-            "INSERT INTO online (person, node) SELECT person, $2 FROM unnest($1::text[]) AS people (person)
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO online (person, node, away)
+             SELECT person, $2, away FROM unnest($1::text[], $3::boolean[]) AS people (person, away)
+             ON CONFLICT (person, node) DO UPDATE SET away = excluded.away",
         )
         .await?;
-    transaction.execute(&enter, &[here, me]).await?;
+    transaction.execute(&enter, &[here, me, away]).await?;
     let leave = transaction
         .prepare_cached("DELETE FROM online WHERE person = ANY($1) AND node = $2")
         .await?;
     transaction.execute(&leave, &[gone, me]).await?;
     saw(transaction, gone, times).await?;
     let after = online(transaction, &all).await?;
-    Ok(before.symmetric_difference(&after).cloned().collect())
+    let changed = all.into_iter().filter(|name| before.get(name) != after.get(name));
+    changed.map(|name| UserName::new(&name).map_err(unreadable)).collect()
 }
 
 async fn saw(
@@ -115,6 +118,7 @@ impl PresenceStore for PostgresStore {
     async fn update(
         &self,
         here: &[UserName],
+        away: &[UserName],
         gone: &[(UserName, u64)],
     ) -> Result<Vec<UserName>, StoreError> {
         let Some(me) = self.lease() else {
@@ -122,7 +126,9 @@ impl PresenceStore for PostgresStore {
         };
         let (gone, times): (Vec<_>, Vec<_>) =
             gone.iter().map(|(user, time)| (user.as_str().to_owned(), to_sql(*time))).unzip();
-        let about: Update = (to_sql(me), names(here), gone, times);
+        let standing = [vec![false; here.len()], vec![true; away.len()]].concat();
+        let here = [names(here), names(away)].concat();
+        let about: Update = (to_sql(me), here, standing, gone, times);
         self.transact(&about, |transaction, about| Box::pin(update(transaction, about))).await
     }
 
@@ -131,7 +137,7 @@ impl PresenceStore for PostgresStore {
             let client = self.client().await?;
             let find = client
                 .prepare_cached(
-                    "SELECT s.time, EXISTS (SELECT 1 FROM online o
+                    "SELECT s.time, (SELECT bool_and(o.away) FROM online o
                         JOIN node n ON n.id = o.node AND n.expires > clock_timestamp()
                         WHERE o.person = people.person)
                      FROM unnest($1::text[]) WITH ORDINALITY AS people (person, place)
@@ -143,8 +149,9 @@ impl PresenceStore for PostgresStore {
                 .map(|row| {
                     let last_seen: Option<i64> = row.try_get(0)?;
                     Ok(match row.try_get(1)? {
-                        true => Presence::Online,
-                        false => Presence::offline(last_seen.map(i64::cast_unsigned)),
+                        Some(false) => Presence::Online,
+                        Some(true) => Presence::Away,
+                        None => Presence::offline(last_seen.map(i64::cast_unsigned)),
                     })
                 })
                 .collect::<Result<_, Failure>>()

@@ -17,9 +17,10 @@ use crate::store::StoreError;
 /// as long as the node lives.
 #[async_trait]
 pub trait PresenceStore: Debug + Send + Sync + 'static {
-    /// On this node there are sessions of `here` and, since these times (in milliseconds since 1970, UTC), none of `gone`
+    /// On this node there are sessions of `here`, sessions of `away` that are all away, and, since these times (in
+    /// milliseconds since 1970, UTC), none of `gone`
     ///
-    /// Gives those who came or went by that, over all nodes.
+    /// Gives those whose presence changed by that, over all nodes.
     ///
     /// # Errors
     ///
@@ -27,6 +28,7 @@ pub trait PresenceStore: Debug + Send + Sync + 'static {
     async fn update(
         &self,
         here: &[UserName],
+        away: &[UserName],
         gone: &[(UserName, u64)],
     ) -> Result<Vec<UserName>, StoreError>;
 
@@ -65,15 +67,17 @@ impl PresenceStore for MemoryPresence {
     async fn update(
         &self,
         here: &[UserName],
+        away: &[UserName],
         gone: &[(UserName, u64)],
     ) -> Result<Vec<UserName>, StoreError> {
         let mut people = lock(&self.people);
         let here = here.iter().map(|user| (user, Presence::Online));
+        let away = away.iter().map(|user| (user, Presence::Away));
         let gone = gone.iter().map(|(user, time)| (user, Presence::offline(Some(*time))));
         let mut news = Vec::new();
-        for (user, now) in here.chain(gone) {
-            let before = people.insert(user.clone(), now);
-            if before.is_some_and(Presence::is_online) != now.is_online() {
+        for (user, now) in here.chain(away).chain(gone) {
+            let before = people.insert(user.clone(), now).unwrap_or(Presence::offline(None));
+            if before.as_str() != now.as_str() {
                 news.push(user.clone());
             }
         }

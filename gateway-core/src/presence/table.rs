@@ -8,11 +8,22 @@ use tokio::sync::Notify;
 use crate::lock::lock;
 use crate::names::UserName;
 
+/// How somebody stands on one node, from the least to the most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    #[default]
+    Gone,
+    /// All sessions are away.
+    Away,
+    Online,
+}
+
 /// Who is signed in on this node, counted by session.
 ///
-/// A person goes offline a while after the last session ended, so that a page reload is no news:
-/// [`leave`](Self::leave) hands out a ticket, and whoever holds it says [`expire`](Self::expire)
-/// when that while is over. A session that begins in between makes the ticket worthless.
+/// A person goes offline a while after the last session ended, so that a page reload is no news, and away a while after
+/// the last one that was not away: [`leave`](Self::leave) and [`set_away`](Self::set_away) hand out a ticket, one at a
+/// time for each person, and whoever holds it says [`expire`](Self::expire) when that while is over. Whatever happens in
+/// between makes it worthless, and one for a further while is given if need be. Who comes back is back at once.
 #[derive(Debug, Default)]
 pub(super) struct PresenceTable {
     state: Mutex<State>,
@@ -22,7 +33,7 @@ pub(super) struct PresenceTable {
 #[derive(Debug, Default)]
 struct State {
     people: HashMap<UserName, Person>,
-    /// Who came or went since the last [`PresenceTable::take`].
+    /// Whose standing changed since the last [`PresenceTable::take`].
     changed: HashSet<UserName>,
     /// Grows at each change, which makes older tickets worthless.
     generation: u64,
@@ -31,22 +42,39 @@ struct State {
 #[derive(Debug, Default)]
 struct Person {
     sessions: usize,
-    online: bool,
+    /// How many of them are away.
+    away: usize,
+    /// As the others are told.
+    standing: Standing,
+    /// There is a ticket.
+    waiting: bool,
     generation: u64,
     last_seen: u64,
 }
 
-/// The right to declare a person offline, unless a session began since.
+impl Person {
+    /// As it is, without waiting for a while.
+    const fn now(&self) -> Standing {
+        match self.sessions {
+            0 => Standing::Gone,
+            sessions if sessions == self.away => Standing::Away,
+            _ => Standing::Online,
+        }
+    }
+}
+
+/// The right to declare a person away or offline, unless something happened since.
 #[derive(Debug)]
-pub(crate) struct LeaveTicket {
+pub(crate) struct Ticket {
     user: UserName,
     generation: u64,
 }
 
-/// What is to be told: who is here, and who is not any more, since when.
+/// What is to be told: who is here, who is away, and who is not here any more, since when.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     pub(super) here: Vec<UserName>,
+    pub(super) away: Vec<UserName>,
     pub(super) gone: Vec<(UserName, u64)>,
 }
 
@@ -54,46 +82,67 @@ impl PresenceTable {
     /// A session of `user` began.
     pub(super) fn enter(&self, user: &UserName) {
         let mut state = lock(&self.state);
-        state.generation += 1;
-        let generation = state.generation;
-        let person = state.people.entry(user.clone()).or_default();
-        person.sessions += 1;
-        person.generation = generation;
-        if !std::mem::replace(&mut person.online, true) {
-            state.changed.insert(user.clone());
-            self.changed.notify_one();
-        }
+        state.people.entry(user.clone()).or_default().sessions += 1;
+        // Nobody gets less by coming.
+        let _ = self.settle(&mut state, user);
     }
 
-    /// A session of `user` ended at `now`. Gives a ticket if it was the last one.
-    pub(super) fn leave(&self, user: &UserName, now: u64) -> Option<LeaveTicket> {
+    /// A session of `user`, `away` or not, ended at `now`. Gives a ticket if less is left of them, and there is none.
+    pub(super) fn leave(&self, user: &UserName, away: bool, now: u64) -> Option<Ticket> {
         let mut state = lock(&self.state);
+        let person = state.people.get_mut(user)?;
+        person.sessions = person.sessions.saturating_sub(1);
+        person.away = person.away.saturating_sub(away.into());
+        person.last_seen = now;
+        self.settle(&mut state, user)
+    }
+
+    /// A session of `user` is `away` now and was not, or the other way round. Gives a ticket if less is left of them.
+    pub(super) fn set_away(&self, user: &UserName, away: bool) -> Option<Ticket> {
+        let mut state = lock(&self.state);
+        let person = state.people.get_mut(user)?;
+        person.away = if away { person.away + 1 } else { person.away.saturating_sub(1) };
+        self.settle(&mut state, user)
+    }
+
+    /// More is told at once, less once the ticket expires.
+    fn settle(&self, state: &mut State, user: &UserName) -> Option<Ticket> {
         state.generation += 1;
         let generation = state.generation;
         let person = state.people.get_mut(user)?;
-        person.sessions = person.sessions.saturating_sub(1);
-        person.last_seen = now;
-        if person.sessions > 0 {
-            return None;
-        }
         person.generation = generation;
-        Some(LeaveTicket { user: user.clone(), generation })
+        let now = person.now();
+        if now < person.standing {
+            return (!std::mem::replace(&mut person.waiting, true))
+                .then(|| Ticket { user: user.clone(), generation });
+        }
+        if std::mem::replace(&mut person.standing, now) != now {
+            state.changed.insert(user.clone());
+            self.changed.notify_one();
+        }
+        None
     }
 
-    /// Declares the person of the ticket offline, unless a session has begun since.
-    pub(super) fn expire(&self, ticket: LeaveTicket) {
+    /// Declares the person of the ticket away or offline, unless something happened since. Gives the ticket for another
+    /// while if that is still to be done then.
+    pub(super) fn expire(&self, ticket: Ticket) -> Option<Ticket> {
         let mut state = lock(&self.state);
-        let Some(person) = state.people.get_mut(&ticket.user) else { return };
-        if person.generation == ticket.generation {
-            person.online = false;
+        let person = state.people.get_mut(&ticket.user)?;
+        let now = person.now();
+        if person.generation != ticket.generation && now < person.standing {
+            return Some(Ticket { generation: person.generation, ..ticket });
+        }
+        person.waiting = false;
+        if std::mem::replace(&mut person.standing, now) != now {
             state.changed.insert(ticket.user);
             self.changed.notify_one();
         }
+        None
     }
 
-    /// Whether the person is here.
-    pub(super) fn is_online(&self, user: &UserName) -> bool {
-        lock(&self.state).people.get(user).is_some_and(|person| person.online)
+    /// How the person stands here.
+    pub(super) fn standing(&self, user: &UserName) -> Standing {
+        lock(&self.state).people.get(user).map_or(Standing::Gone, |person| person.standing)
     }
 
     /// Ready when somebody came or went. Cancel safe.
@@ -108,13 +157,14 @@ impl PresenceTable {
         let mut changes = Changes::default();
         for user in users {
             state.changed.remove(&user);
-            match state.people.get(&user) {
-                Some(person) if person.online => changes.here.push(user),
-                Some(person) => {
+            let Some(person) = state.people.get(&user) else { continue };
+            match person.standing {
+                Standing::Online => changes.here.push(user),
+                Standing::Away => changes.away.push(user),
+                Standing::Gone => {
                     changes.gone.push((user.clone(), person.last_seen));
                     state.people.remove(&user);
                 }
-                None => {}
             }
         }
         if !state.changed.is_empty() {
@@ -127,6 +177,7 @@ impl PresenceTable {
     pub(super) fn put_back(&self, changes: Changes) {
         let mut state = lock(&self.state);
         state.changed.extend(changes.here);
+        state.changed.extend(changes.away);
         for (user, last_seen) in changes.gone {
             let absent = || Person { last_seen, ..Person::default() };
             state.people.entry(user.clone()).or_insert_with(absent);
@@ -156,23 +207,52 @@ mod tests {
     fn a_person_is_online_from_the_first_session_to_a_while_after_the_last() {
         let table = PresenceTable::default();
         let bob = user("bob");
-        assert!(!table.is_online(&bob));
+        assert_eq!(table.standing(&bob), Standing::Gone);
         table.enter(&bob);
         assert_eq!(table.take(9).here.len(), 1);
         table.enter(&bob);
         assert_eq!(table.take(9), Changes::default(), "a second session is no news");
-        assert!(table.leave(&bob, 1).is_none(), "one session is left");
-        let reload = table.leave(&bob, 2).unwrap();
-        assert!(table.is_online(&bob));
+        assert!(table.leave(&bob, false, 1).is_none(), "one session is left");
+        let reload = table.leave(&bob, false, 2).unwrap();
+        assert_eq!(table.standing(&bob), Standing::Online);
         table.enter(&bob);
         table.expire(reload);
         assert_eq!(table.take(9), Changes::default(), "back in time");
-        let ticket = table.leave(&bob, 3).unwrap();
+        let ticket = table.leave(&bob, false, 3).unwrap();
         table.expire(ticket);
-        assert!(!table.is_online(&bob));
+        assert_eq!(table.standing(&bob), Standing::Gone);
         assert_eq!(table.take(9).gone, vec![(bob.clone(), 3)]);
         table.enter(&bob);
         assert_eq!(table.take(9).here, [bob], "online again is news");
+    }
+
+    #[test]
+    fn a_person_is_away_a_while_after_the_last_session_that_was_not() {
+        let table = PresenceTable::default();
+        let bob = user("bob");
+        table.enter(&bob);
+        table.enter(&bob);
+        table.take(9);
+        assert!(table.set_away(&bob, true).is_none(), "one session is not away");
+        let ticket = table.set_away(&bob, true).unwrap();
+        assert_eq!(table.standing(&bob), Standing::Online);
+        assert!(table.set_away(&bob, false).is_none());
+        table.expire(ticket);
+        assert_eq!(table.take(9), Changes::default(), "back in time");
+        // The one that is not away ends.
+        let ticket = table.leave(&bob, false, 1).unwrap();
+        table.expire(ticket);
+        assert_eq!(table.take(9), Changes { away: vec![bob.clone()], ..Changes::default() });
+        assert!(table.set_away(&bob, false).is_none());
+        assert_eq!(table.take(9).here, vec![bob.clone()], "back at once");
+        let away = table.set_away(&bob, true).unwrap();
+        assert!(table.leave(&bob, true, 2).is_none(), "one ticket is enough");
+        let gone = table.expire(away).unwrap();
+        assert_eq!(table.take(9), Changes::default(), "the while begins anew");
+        assert!(table.expire(gone).is_none());
+        assert_eq!(table.take(9).gone, [(bob.clone(), 2)]);
+        table.enter(&bob);
+        assert_eq!(table.take(9).here, [bob]);
     }
 
     #[test]
@@ -181,7 +261,7 @@ mod tests {
         let (bob, carol) = (user("bob"), user("carol"));
         for user in [&bob, &carol] {
             table.enter(user);
-            table.expire(table.leave(user, 7).unwrap());
+            table.expire(table.leave(user, false, 7).unwrap());
         }
         let gone = table.take(9);
         assert_eq!(gone.gone.len(), 2);
@@ -198,12 +278,12 @@ mod tests {
         let table = PresenceTable::default();
         let bob = user("bob");
         table.enter(&bob);
-        let old = table.leave(&bob, 1).unwrap();
+        let old = table.leave(&bob, false, 1).unwrap();
         table.enter(&bob);
-        table.expire(table.leave(&bob, 2).unwrap());
-        table.take(9);
+        assert!(table.leave(&bob, false, 2).is_none(), "one ticket is enough");
+        let later = table.expire(old).unwrap();
         table.enter(&bob);
-        table.expire(old);
-        assert!(table.is_online(&bob));
+        assert!(table.expire(later).is_none());
+        assert_eq!(table.standing(&bob), Standing::Online);
     }
 }

@@ -8,6 +8,7 @@ use mq_bridge::{Broker, Publish};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::table::Changes;
 use super::{Presence, PresenceStore, PresenceTable};
 use crate::address;
 use crate::clock::Clock;
@@ -60,10 +61,10 @@ impl Teller {
 
     async fn tell(&self, limit: usize) {
         let changes = self.table.take(limit);
-        if changes.here.is_empty() && changes.gone.is_empty() {
+        if changes == Changes::default() {
             return;
         }
-        match self.store.update(&changes.here, &changes.gone).await {
+        match self.store.update(&changes.here, &changes.away, &changes.gone).await {
             Ok(news) => self.announce(news).await,
             Err(error) => {
                 tracing::warn!(%error, "who came and went could not be noted; trying again");
@@ -87,7 +88,7 @@ impl Teller {
     /// Says of each what is true now. What another node says at the same time may be overtaken by it, so the last to
     /// speak looks again.
     async fn announce(&self, mut people: Vec<UserName>) {
-        let mut said: Vec<Option<bool>> = vec![None; people.len()];
+        let mut said: Vec<Option<&str>> = vec![None; people.len()];
         for _ in 0..ROUNDS {
             let states = match self.store.presence(&people).await {
                 Ok(states) => states,
@@ -100,7 +101,7 @@ impl Teller {
                 .iter()
                 .zip(states)
                 .zip(&said)
-                .filter(|((_, now), said)| **said != Some(now.is_online()))
+                .filter(|((_, now), said)| **said != Some(now.as_str()))
                 .map(|((user, now), _)| (user.clone(), now))
                 .collect();
             if news.is_empty() {
@@ -113,7 +114,7 @@ impl Teller {
             });
             // Nobody waits for it: whoever subscribes later is told the state then.
             join_all(confirms).await;
-            said = news.iter().map(|(_, presence)| Some(presence.is_online())).collect();
+            said = news.iter().map(|(_, presence)| Some(presence.as_str())).collect();
             people = news.into_iter().map(|(user, _)| user).collect();
         }
     }

@@ -12,6 +12,7 @@ use super::messages::Message;
 use super::problem::Problem;
 use crate::gateway::Gateway;
 use crate::names::{ConversationId, ConversationKind, UserName};
+use crate::presence::Presence;
 use crate::store::{ConversationSummary, Page};
 
 /// How many conversations a list has at most.
@@ -54,7 +55,10 @@ pub(super) struct Standing {
     read: u64,
     /// Everything up to this `seq` was delivered.
     delivered: u64,
+    /// At least one session is signed in.
     online: bool,
+    /// All of these have said that nobody looks at them.
+    away: bool,
 }
 
 /// The caller's conversations, the latest first, at most 500.
@@ -110,6 +114,7 @@ async fn overview(
                 read: marks.map_or(0, |marks| marks.read),
                 delivered: marks.map_or(0, |marks| marks.delivered),
                 online: presence.is_online() && !hidden.contains(&member.user),
+                away: presence == Presence::Away && !hidden.contains(&member.user),
                 user: member.user,
             }
         })

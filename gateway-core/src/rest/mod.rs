@@ -15,6 +15,7 @@ mod once;
 mod openapi;
 mod operations;
 mod people;
+mod presence;
 mod problem;
 mod search;
 #[cfg(test)]
@@ -201,6 +202,8 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(groups::add_member, groups::change_member, groups::remove_member))
         .routes(routes!(people::blocked))
         .routes(routes!(people::block, people::unblock))
+        .routes(routes!(presence::list))
+        .routes(routes!(presence::show))
         .routes(routes!(people::devices))
         .routes(routes!(people::name_device, people::remove_device))
         .routes(routes!(keys::list, keys::create))

@@ -5,6 +5,7 @@ mod cookie;
 mod export;
 mod messaging;
 mod once;
+mod presence;
 mod search;
 
 use std::sync::Arc;
@@ -235,8 +236,7 @@ async fn the_list_of_conversations_says_what_is_unread_and_who_is_there() {
     );
     assert_eq!((&direct["unread"], &direct["last_seq"]), (&json!(2), &json!(2)));
     assert_eq!(direct["last_message"]["body"], "two");
-    let alice =
-        json!({"user": "alice", "role": "member", "read": 2, "delivered": 2, "online": false});
+    let alice = json!({"user": "alice", "role": "member", "read": 2, "delivered": 2, "online": false, "away": false});
     assert_eq!(direct["members"][0], alice);
     assert_eq!(
         (&list[1]["id"], &list[1]["destination"]),

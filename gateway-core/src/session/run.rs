@@ -70,6 +70,7 @@ pub(crate) fn run(
         written: Vec::new(),
         replies: HashMap::new(),
         route: None,
+        away: false,
     };
     Box::new(session).serve()
 }
@@ -134,6 +135,8 @@ pub(super) struct Session {
     pub(super) replies: HashMap<String, String>,
     /// Where the last SEND went.
     pub(super) route: Option<Route>,
+    /// The client has said that nobody looks at it.
+    pub(super) away: bool,
 }
 
 #[allow(clippy::large_enum_variant, reason = "matched at once, not kept")]
@@ -539,7 +542,7 @@ impl Session {
         if let Some(who) = self.who.take() {
             self.inner.sessions.leave(&who.entry);
             if !is_guest(&who.user) {
-                self.inner.leave(&who.user);
+                self.inner.leave(&who.user, self.away);
             }
         }
     }

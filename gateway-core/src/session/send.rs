@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::run::{Session, Who};
 use super::subscribe::{self, declare_queue};
+use crate::auth::is_guest;
 use crate::destination::Destination;
 use crate::error::GatewayError;
 use crate::gateway::{Inner, send_action, shown, target_of};
@@ -18,6 +19,9 @@ use crate::send::{SendRequest, Sent, check_key};
 
 /// Where a client sends a new token, before the one that it signed in with ends.
 const RENEW: &str = "/session/renew";
+
+/// Where a client says whether anybody looks at it.
+const PRESENCE: &str = "/session/presence";
 
 /// What comes of a SEND.
 pub(super) enum Outcome {
@@ -58,10 +62,15 @@ impl Session {
         let destination = match &known {
             Some(route) => &route.destination,
             None if text == RENEW => return self.renew(&who.user, send).await,
+            None if text == PRESENCE => return self.say_presence(&who.user, send),
             None => &Destination::parse(&text)?,
         };
         let action = send_action(destination, is_signal(send));
         self.inner.authorize(&who.user, action, destination).await?;
+        // A client tells by itself what was delivered; all else says that somebody is there.
+        if self.away && send.header("kind").as_deref() != Some("delivered") {
+            self.set_away(&who.user, false);
+        }
         let mut route = match known {
             Some(route) => route,
             None => Route::new(&who.user, &text)?,
@@ -74,6 +83,29 @@ impl Session {
         };
         self.route = Some(route);
         outcome
+    }
+
+    fn say_presence(
+        &mut self,
+        user: &UserName,
+        send: &view::Send,
+    ) -> Result<Outcome, GatewayError> {
+        let away = match &*send.body_bytes() {
+            b"away" => true,
+            b"online" => false,
+            _ => {
+                let problem = "must be away or online";
+                return Err(GatewayError::Invalid { name: "body", problem });
+            }
+        };
+        self.set_away(user, away);
+        Ok(Outcome::Done(Sent::Published))
+    }
+
+    fn set_away(&mut self, user: &UserName, away: bool) {
+        if std::mem::replace(&mut self.away, away) != away && !is_guest(user) {
+            self.inner.set_away(user, away);
+        }
     }
 
     /// A message of a conversation.

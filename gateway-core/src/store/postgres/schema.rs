@@ -20,6 +20,7 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "people", include_str!("migrations/0006_people.sql")),
     (7, "retention", include_str!("migrations/0007_retention.sql")),
     (8, "storage policy", include_str!("migrations/0008_storage_policy.sql")),
+    (9, "away", include_str!("migrations/0009_away.sql")),
 ];
 
 /// Applies what is missing, all or nothing, and gives the epoch of the history in the database
