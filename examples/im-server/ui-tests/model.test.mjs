@@ -289,7 +289,7 @@ test("members who come and go are nothing to read", () => {
 
 test("without a connection nobody is known to be there", () => {
   const model = newModel();
-  model.setPresence("bob", true, null);
+  model.setPresence("bob", "online", null);
   assert.equal(model.isOnline("bob"), false);
   model.link.state = "connected";
   assert.equal(model.isOnline("bob"), true);

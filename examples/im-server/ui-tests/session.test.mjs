@@ -211,6 +211,40 @@ test("read says more than delivered, and both are said once for many", async () 
   assert.deepEqual(signals, [["read", "5"]]);
 });
 
+test("who is away says so, again on the next connection, and is back", async () => {
+  const page = start();
+  const said = () => page.latest().frames("SEND").filter((frame) => frame.header("destination") === "/session/presence").map(({ body }) => body);
+  await connect(page);
+  page.session.setAway(true);
+  page.session.setAway(true);
+  assert.deepEqual(said(), ["away"]);
+  page.latest().lose();
+  await reconnect(page);
+  assert.deepEqual(said(), ["away"]);
+  page.session.setAway(false);
+  assert.deepEqual(said(), ["away", "online"]);
+  await settle();
+});
+
+test("what lies between here and a message far back is fetched, and no more", async () => {
+  const asked = [];
+  const message = (seq) => ({ id: `m${seq}`, conversation: DIRECT, seq, from: "bob", timestamp: seq, kind: "message", body: "", headers: {} });
+  const history = async (id, { before = 1001, limit }) => {
+    asked.push([before, limit]);
+    const first = Math.max(1, before - limit);
+    return { messages: Array.from({ length: before - first }, (_, i) => message(first + i)), first_seq: 1, last_seq: 1000 };
+  };
+  const page = start({ api: { conversations: async () => [listed(1000)], history } });
+  await connect(page);
+  const conversation = page.model.conversation(DIRECT);
+  await page.session.reach(conversation, 700);
+  assert.deepEqual(asked, [[1001, 50], [951, 200], [751, 200]]);
+  await page.session.reach(conversation, 700);
+  assert.equal(asked.length, 3);
+  await page.session.reach(conversation, 0);
+  assert.equal(conversation.firstSeq, 1);
+});
+
 test("a refused presence is not asked for again", async () => {
   const page = start();
   await connect(page);

@@ -3,12 +3,12 @@
 import { h, icon } from "./dom.js";
 import { hue, initials } from "./format.js";
 
-/** `online`: true and false show a dot for the presence, null shows none. It is decoration: say the state in words too. */
-export function avatar(name, { group = false, online = null, size = "" } = {}) {
+/** `presence`: `online`, `away` and `offline` show a dot, or that there is none; null shows none. It is decoration: say the state in words too. */
+export function avatar(name, { group = false, presence = null, size = "" } = {}) {
   return h(
     "span",
     { class: `avatar hue-${hue(name)} ${group ? "group" : ""} ${size}`, "aria-hidden": "true" },
     group ? icon("people") : initials(name),
-    online !== null && h("span", { class: `dot ${online ? "online" : "offline"}` }),
+    presence && h("span", { class: `dot ${presence}` }),
   );
 }

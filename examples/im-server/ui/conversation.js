@@ -148,7 +148,7 @@ export class Conversation {
     if (!target || seq <= target.asOf || target.recalled) return;
     if (kind === "edit") {
       if (seq <= (target.edited ?? 0)) return;
-      Object.assign(target, { body, edited: seq });
+      Object.assign(target, { body, edited: seq, bare: false });
     } else if (kind === "recall") {
       Object.assign(target, { body: "", recalled: seq, reactions: new Map() });
       this.unread = this.#countUnread();

@@ -14,6 +14,8 @@ import { groupDialog, settingsDialog } from "./view-menu.js";
 
 const MINUTE_MS = 60_000;
 const HIDDEN_DRAW_MS = 200;
+// Who has not looked at the page for so long is away.
+const AWAY_MS = 5 * MINUTE_MS;
 
 /** Options: `user`, `token`, `device`, `api`, `clock`, `storage`, `onSignedOut(reason)` with reason null where the person asked for it. */
 export class Messenger {
@@ -28,6 +30,7 @@ export class Messenger {
   #scheduled = false;
   #abort = new AbortController();
   #timers = [];
+  #hiddenSince = null;
 
   constructor({ user, token, device, api, clock, storage, onSignedOut }) {
     this.#model = new Model(user, new Outbox(storage, user));
@@ -45,6 +48,7 @@ export class Messenger {
     this.#list = new ListView(this.#model, {
       openId: () => this.#open?.id ?? null,
       onOpen: (id) => this.#go(id),
+      onFound: (message) => this.#reveal(message),
       onPerson: (name) => this.#person(name),
       onCompose: () => this.#compose(),
       onSettings: () => this.#settings(device),
@@ -107,7 +111,8 @@ export class Messenger {
     window.addEventListener("keydown", (event) => this.#key(event), { signal });
     document.addEventListener("visibilitychange", () => this.#visible(), { signal });
     // "Typing" ends, and "5 min ago" ages, without anything coming from the server.
-    this.#timers.push(setInterval(() => this.#typingOver(), 1000), setInterval(() => this.#schedule(), MINUTE_MS));
+    this.#timers.push(setInterval(() => this.#second(), 1000), setInterval(() => this.#schedule(), MINUTE_MS));
+    if (document.visibilityState !== "visible") this.#hiddenSince = Date.now();
     this.#session.start();
     this.#follow();
     this.#update();
@@ -127,6 +132,16 @@ export class Messenger {
     const hash = id ? `#${encodeURIComponent(id)}` : "#";
     if (location.hash === hash) this.#follow();
     else location.hash = hash;
+  }
+
+  // Opens the conversation of a message that was found, and brings it into sight.
+  async #reveal({ conversation: id, seq }) {
+    this.#go(id);
+    this.#follow();
+    const conversation = this.#open;
+    if (!conversation) return;
+    await this.#session.reach(conversation, seq);
+    if (conversation === this.#open) this.#chat.reveal(seq);
   }
 
   #back() {
@@ -229,7 +244,12 @@ export class Messenger {
   }
 
   #visible() {
-    if (document.visibilityState !== "visible") return;
+    if (document.visibilityState !== "visible") {
+      this.#hiddenSince ??= Date.now();
+      return;
+    }
+    this.#hiddenSince = null;
+    this.#session.setAway(false);
     this.#session.retryNow();
     this.#update();
   }
@@ -247,6 +267,11 @@ export class Messenger {
       event.preventDefault();
       this.#list.focusSearch();
     }
+  }
+
+  #second() {
+    if (this.#hiddenSince !== null && Date.now() - this.#hiddenSince >= AWAY_MS) this.#session.setAway(true);
+    this.#typingOver();
   }
 
   #typingOver() {

@@ -10,7 +10,7 @@ export class Model {
     this.me = me;
     this.outbox = outbox;
     this.conversations = new Map();
-    /** user -> { online, lastSeen } */
+    /** user -> { presence, lastSeen }; `presence` is `online`, `away` or `offline` */
     this.presence = new Map();
     /** The connection: `state` and `retryAt` as in StompClient; whether it ever stood; whether another tab has the device now. */
     this.link = { state: "idle", retryAt: null, wasConnected: false, takenOver: false };
@@ -37,8 +37,9 @@ export class Model {
       listed.add(snapshot.id);
       const last = snapshot.last_message;
       conversation.merge({ ...snapshot, last_message: last ? fromRest(last, snapshot.last_seq) : null });
-      for (const { user, online } of snapshot.members) {
-        if (!this.presence.has(user)) this.presence.set(user, { online: Boolean(online), lastSeen: null });
+      for (const { user, online, away } of snapshot.members) {
+        const presence = away ? "away" : online ? "online" : "offline";
+        if (!this.presence.has(user)) this.presence.set(user, { presence, lastSeen: null });
       }
     }
     for (const conversation of this.conversations.values()) {
@@ -66,17 +67,23 @@ export class Model {
     }
   }
 
-  setPresence(user, online, lastSeen) {
-    this.presence.set(user, { online, lastSeen: lastSeen ?? this.presence.get(user)?.lastSeen ?? null });
+  setPresence(user, presence, lastSeen) {
+    this.presence.set(user, { presence, lastSeen: lastSeen ?? this.presence.get(user)?.lastSeen ?? null });
   }
 
   get connected() {
     return this.link.state === "connected";
   }
 
-  /** Without a connection nobody is known to be there. */
+  /** `online`, `away` or `offline`. Without a connection nobody is known to be there. */
+  presenceOf(user) {
+    if (!this.connected) return "offline";
+    return user === this.me ? "online" : (this.presence.get(user)?.presence ?? "offline");
+  }
+
+  /** Whether a device of this person is connected, be it away. */
   isOnline(user) {
-    return this.connected && (user === this.me || Boolean(this.presence.get(user)?.online));
+    return this.presenceOf(user) !== "offline";
   }
 
   /** What the list shows, the latest first. */
@@ -112,6 +119,7 @@ export function fromRest(json, asOf = json.seq) {
     attachment: attachmentOf((name) => json.headers?.[name]),
     edited: json.edited ?? null,
     recalled: json.recalled ?? null,
+    bare: json.headers?.stored === "metadata",
     reactions: new Map(Object.entries(json.reactions ?? {})),
     asOf,
   };
@@ -138,6 +146,7 @@ export function fromFrame(frame) {
     attachment: attachmentOf((name) => frame.header(name)),
     edited: numberOf(frame.header("edited")),
     recalled: numberOf(frame.header("recalled")),
+    bare: frame.header("stored") === "metadata",
     reactions: new Map(),
     asOf: Number(frame.header("seq")),
   };

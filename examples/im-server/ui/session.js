@@ -16,6 +16,8 @@ const SNAPSHOT_RETRY_MS = 3000;
 // The server knows a key for a day. What went out before that and got no receipt is not sent again without being asked.
 const KEY_LIFE_MS = 23 * 3_600_000;
 const MAX_WATCHED = 500;
+// Pages on the way to a message far back.
+const LONG_PAGE = 200;
 const SIGNALS = new Set(["typing", "read", "delivered"]);
 
 /**
@@ -37,6 +39,7 @@ export class Session {
   #lastTyping = new Map();
   #snapshotTimer = null;
   #fetching = new Map();
+  #away = false;
 
   constructor(options) {
     this.#options = options;
@@ -153,6 +156,26 @@ export class Session {
     await this.#history(conversation, undefined);
   }
 
+  /** Fetches what lies between what is there and this `seq`. Never fails: see `historyFailed`. */
+  async reach(conversation, seq) {
+    await this.open(conversation);
+    while (conversation.loaded && !conversation.complete && conversation.firstSeq > seq) {
+      await this.#history(conversation, conversation.firstSeq, LONG_PAGE);
+      if (conversation.historyFailed) return;
+    }
+  }
+
+  /** Says whether somebody looks at this page. */
+  setAway(away) {
+    if (this.#away === away) return;
+    this.#away = away;
+    if (this.#client.connected) this.#sayPresence();
+  }
+
+  #sayPresence() {
+    this.#client.send("/session/presence", { body: this.#away ? "away" : "online" });
+  }
+
   /** Fetches what is older than what is there. Never fails: see `historyFailed`. */
   async loadOlder(conversation) {
     if (!conversation.loaded || conversation.complete || conversation.firstSeq === null) return;
@@ -261,6 +284,8 @@ export class Session {
     client.subscribe("/inbox", (frame) => this.#received(frame), { ack: "client-individual" });
     this.#flush();
     this.#flushSignals();
+    // To send is to be back: this comes after all that waited.
+    if (this.#away) this.#sayPresence();
     for (const conversation of this.#model.conversations.values()) this.#watch(conversation);
   }
 
@@ -419,16 +444,16 @@ export class Session {
 
   #presence(user, frame) {
     const seen = frame.header("last-seen");
-    this.#model.setPresence(user, frame.header("presence") === "online", seen === undefined ? null : Number(seen));
+    this.#model.setPresence(user, frame.header("presence"), seen === undefined ? null : Number(seen));
     this.#changed();
   }
 
   // --- history ---
 
-  async #history(conversation, before) {
+  async #history(conversation, before, limit = PAGE) {
     await this.#once(`${conversation.id} ${before}`, async () => {
       try {
-        const page = await this.#api.history(conversation.id, { before, limit: PAGE });
+        const page = await this.#api.history(conversation.id, { before, limit });
         conversation.addHistory(this.#adopt(page), before);
         conversation.historyFailed = false;
       } catch {

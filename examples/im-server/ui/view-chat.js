@@ -20,6 +20,8 @@ const NEAR_END = 40;
 const HOLD_MS = 3000;
 // What is drawn within this time after a change of the history was not said just now.
 const HUSH_MS = 700;
+// So long a message that was looked for stands out.
+const FOUND_MS = 2500;
 // Older messages are fetched before the person hits the top.
 const NEAR_START = 400;
 
@@ -123,6 +125,19 @@ export class ChatView {
     this.update();
   }
 
+  /** Brings a message of the conversation, which is there, before the person's eyes. */
+  reveal(seq) {
+    this.update();
+    const row = this.#rows.querySelector(`[data-seq="${seq}"]`);
+    if (!row) return;
+    this.#placed = true;
+    row.scrollIntoView({ block: "center" });
+    this.#atEnd = this.#isAtEnd();
+    row.dataset.found = "";
+    setTimeout(() => delete row.dataset.found, FOUND_MS);
+    this.#afterScroll();
+  }
+
   focusComposer() {
     this.#composer.focus();
   }
@@ -183,9 +198,9 @@ export class ChatView {
 
   #updateHead(conversation, now) {
     const { title, peer } = conversation;
-    const online = peer === null ? null : this.#model.isOnline(peer);
+    const presence = peer === null ? null : this.#model.presenceOf(peer);
     reconcile(this.#head.avatar, [
-      { key: title, signature: String(online), render: () => avatar(title, { group: peer === null, online, size: "small" }) },
+      { key: title, signature: String(presence), render: () => avatar(title, { group: peer === null, presence, size: "small" }) },
     ]);
     setText(this.#head.title, title);
     const typists = conversation.typists(now);
@@ -198,7 +213,7 @@ export class ChatView {
     if (!this.#model.connected && peer !== null) return "";
     if (peer !== null) {
       const known = this.#model.presence.get(peer);
-      if (known?.online) return "online";
+      if (this.#model.isOnline(peer)) return known.presence;
       return known?.lastSeen ? lastSeen(known.lastSeen, now) : known ? "offline" : "";
     }
     if (conversation.kind === "broadcast") return "From the administrators";
@@ -280,7 +295,7 @@ export class ChatView {
 
   #quote(conversation, id) {
     const quoted = conversation.find(id);
-    const text = !quoted ? "an earlier message" : quoted.recalled ? "a recalled message" : `${quoted.from}: ${quoted.body ?? ""}`;
+    const text = !quoted ? "an earlier message" : quoted.recalled ? "a recalled message" : quoted.bare ? `${quoted.from}: a message` : `${quoted.from}: ${quoted.body ?? ""}`;
     return h("p", { class: "quote", "data-testid": "quote" }, text);
   }
 
@@ -377,7 +392,7 @@ export class ChatView {
             hiddenText(mine ? "You: " : `${from}: `),
             replyTo && !message?.recalled && this.#quote(conversation, replyTo),
             message?.attachment && !message.recalled && this.#attachment(message.attachment, message.body ?? ""),
-            message?.recalled ? recalledText() : textOf(message ? message.body : entry.body),
+            message?.recalled ? noText("This message was recalled.") : message?.bare ? noText("The text of this message was not kept.") : textOf(message ? message.body : entry.body),
             h(
               "span",
               { class: "meta" },
@@ -521,7 +536,7 @@ function textOf(body) {
   return h("p", { class: "text", dir: "auto", "data-testid": "text" }, parts);
 }
 
-const recalledText = () => h("p", { class: "text unreadable", "data-testid": "text" }, "This message was recalled.");
+const noText = (reason) => h("p", { class: "text unreadable", "data-testid": "text" }, reason);
 
 function dayRow(time, now) {
   const name = dayName(time, now);

@@ -80,9 +80,9 @@ export class DetailsView {
     const conversation = this.#conversation;
     if (!conversation) return;
     const { title, peer } = conversation;
-    const online = peer === null ? null : this.#model.isOnline(peer);
+    const presence = peer === null ? null : this.#model.presenceOf(peer);
     reconcile(this.#body.querySelector(".details-avatar"), [
-      { key: title, signature: String(online), render: () => avatar(title, { group: peer === null, online, size: "large" }) },
+      { key: title, signature: String(presence), render: () => avatar(title, { group: peer === null, presence, size: "large" }) },
     ]);
     setText(this.#body.querySelector(".details-name"), title);
     setText(this.#body.querySelector(".details-state"), peer === null ? groupState(conversation) : this.#personState(peer, now));
@@ -155,18 +155,18 @@ export class DetailsView {
   #memberRow(conversation, user, canChange, now) {
     const { me } = this.#model;
     const { role } = conversation.members.get(user);
-    const online = this.#model.isOnline(user);
+    const presence = this.#model.presenceOf(user);
     const state = user === me ? "you" : this.#personState(user, now);
     const removable = canChange && user !== me;
     const confirming = this.#confirming === user;
     return {
       key: user,
-      signature: JSON.stringify([online, state, role, removable, confirming]),
+      signature: JSON.stringify([presence, state, role, removable, confirming]),
       render: () =>
         h(
           "li",
-          { class: "member", "data-testid": "member", "data-user": user, "data-online": String(online) },
-          avatar(user, { online, size: "small" }),
+          { class: "member", "data-testid": "member", "data-user": user, "data-online": String(presence !== "offline") },
+          avatar(user, { presence, size: "small" }),
           h(
             "div",
             { class: "member-text" },
@@ -234,7 +234,7 @@ export class DetailsView {
 
   #personState(user, now) {
     if (!this.#model.connected) return "";
-    if (this.#model.isOnline(user)) return "online";
+    if (this.#model.isOnline(user)) return this.#model.presenceOf(user);
     const seen = this.#model.presence.get(user)?.lastSeen;
     return seen ? lastSeen(seen, now) : "offline";
   }

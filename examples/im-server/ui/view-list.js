@@ -6,7 +6,7 @@ import { listTime, memberLine, nameList } from "./format.js";
 
 const SEARCH_DELAY_MS = 180;
 
-/** Calls `onOpen(id)`, `onPerson(name)`, `onCompose()`, `onSignOut()`; `findUsers(text)` finds people. */
+/** Calls `onOpen(id)`, `onFound(message)`, `onPerson(name)`, `onCompose()`, `onSignOut()`; `findUsers(text)` finds people. */
 export class ListView {
   #model;
   #options;
@@ -112,13 +112,13 @@ export class ListView {
     const isOpen = id === openId;
     const pending = this.#model.outbox.of(id).at(-1);
     const typists = conversation.typists(now);
-    const online = peer === null ? null : this.#model.isOnline(peer);
+    const presence = peer === null ? null : this.#model.presenceOf(peer);
     const preview = typists.length > 0 ? { typing: typingText(conversation, typists) } : this.#preview(conversation, pending);
     const time = pending?.created ?? lastMessage?.timestamp;
     const when = time ? listTime(time, now) : "";
     return {
       key: id,
-      signature: JSON.stringify([isOpen, unread, online, preview, when]),
+      signature: JSON.stringify([isOpen, unread, presence, preview, when]),
       render: () =>
         h(
           "li",
@@ -134,7 +134,7 @@ export class ListView {
               "data-focus": "open",
               onclick: () => this.#options.onOpen(id),
             },
-            avatar(title, { group: peer === null, online }),
+            avatar(title, { group: peer === null, presence }),
             h(
               "span",
               { class: "conversation-text" },
@@ -142,7 +142,7 @@ export class ListView {
                 "span",
                 { class: "conversation-top" },
                 h("span", { class: "conversation-title" }, title),
-                online && hiddenText("online"),
+                presence && presence !== "offline" && hiddenText(presence),
                 h("span", { class: "conversation-time" }, when),
               ),
               h(
@@ -176,12 +176,13 @@ export class ListView {
     const last = conversation.lastMessage;
     if (!last) return { text: conversation.kind === "group" ? "New group" : "" };
     if (last.kind === "member") return { text: memberLine(last, this.#model.me) };
-    const text = last.recalled ? "Message recalled" : last.body === null ? "Attachment" : oneLine(last.body);
+    const text = last.recalled ? "Message recalled" : last.bare ? "Message" : last.body === null ? "Attachment" : oneLine(last.body);
     if (last.from === this.#model.me) return { state: conversation.status(last), text };
     return { who: conversation.kind === "direct" ? null : last.from, text };
   }
 
-  #messageRow({ id, conversation, from, body, timestamp }, now) {
+  #messageRow(message, now) {
+    const { id, conversation, from, body, timestamp } = message;
     const { title, peer } = this.#model.conversation(conversation);
     const who = from === this.#model.me ? "You" : from;
     return {
@@ -199,7 +200,7 @@ export class ListView {
               "data-testid": "found",
               onclick: () => {
                 this.#clear();
-                this.#options.onOpen(conversation);
+                this.#options.onFound(message);
               },
             },
             avatar(title, { group: peer === null }),

@@ -413,6 +413,66 @@ async fn older_messages_come_when_one_scrolls_up() {
     assert_no_errors(&[&bob]).await;
 }
 
+/// Who picks what was found far back is brought to it.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn a_found_message_is_shown_where_it_was_said() {
+    let server = Server::start(&[]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let alice = server.token("alice");
+    let mut texts = numbered("hay", 1..=320);
+    texts[9] = "needle".to_owned();
+    for text in &texts {
+        let body = json!({"to": "/user/bob", "body": text});
+        assert_eq!(server.api(&alice, "POST", "/messages", Some(&body)).0, 201);
+    }
+    let bob = Browser::new(&driver, Look::DESKTOP).await;
+    bob.sign_in(&page, "bob").await;
+    bob.write(&test_id("search"), "need").await;
+    bob.click(&test_id("found")).await;
+    let in_sight = "const log = document.querySelector('.log').getBoundingClientRect(); \
+        const row = document.querySelector('[data-seq=\"10\"]')?.getBoundingClientRect(); \
+        return Boolean(row) && row.top >= log.top && row.bottom <= log.bottom";
+    bob.until("the message is in sight", in_sight, vec![]).await;
+    bob.shot("found").await;
+    assert_no_errors(&[&bob]).await;
+}
+
+/// What administrators tell everybody is on the page; so is that of a message no text was kept.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver"]
+async fn announcements_and_messages_without_their_text_are_shown() {
+    let server = Server::start(&["--admin", "carol", "--store-only", "metadata direct:*"]);
+    let page = server.page_url();
+    let driver = Driver::start();
+    let (alice, boss) = (server.token("alice"), server.token("carol"));
+    let bob = Browser::new(&driver, Look::DESKTOP).await;
+    bob.sign_in(&page, "bob").await;
+    bob.until_online().await;
+    let tell = |token: &str, to: &str, body: &str| {
+        let body = json!({"to": to, "body": body});
+        assert_eq!(server.api(token, "POST", "/messages", Some(&body)).0, 201);
+    };
+    tell(&boss, "/broadcast/all", "Tea at four");
+    bob.until_unread("broadcast:all", 1).await;
+    bob.click("[data-conversation='broadcast:all']").await;
+    bob.until_text("chat-title", "Announcements").await;
+    bob.until_texts(&["Tea at four".to_owned()]).await;
+    bob.until_unread("broadcast:all", 0).await;
+    bob.shot("announcement").await;
+    tell(&boss, "/broadcast/all", "and cake");
+    bob.until_texts(&["Tea at four", "and cake"].map(str::to_owned)).await;
+
+    tell(&alice, "/user/bob", "between us");
+    bob.open_conversation("direct:alice:bob").await;
+    bob.until_texts(&["between us".to_owned()]).await;
+    bob.reload().await;
+    bob.until_texts(&["The text of this message was not kept.".to_owned()]).await;
+    bob.shot("metadata").await;
+    assert_no_errors(&[&bob]).await;
+}
+
 /// Two devices of one person: what is written on one is on the other, what is read on one is read.
 #[tokio::test]
 #[ignore = "needs chromium and chromedriver"]
@@ -472,6 +532,16 @@ async fn a_hidden_tab_receives_but_has_not_read() {
     let marked = "return document.querySelector('[data-testid=divider]')?.nextElementSibling\
          .querySelector('[data-testid=text]').textContent";
     assert_eq!(bob.until("it is marked as new", marked, vec![]).await, "not seen yet");
+
+    // Hidden for a while is away, until it is looked at again.
+    alice.until_text("chat-state", "online").await;
+    bob.set_visible(false).await;
+    let later = "const now = Date.now; Date.now = () => now.call(Date) + 3600000";
+    bob.eval(later, vec![]).await;
+    alice.until_text("chat-state", "away").await;
+    alice.shot("other-is-away").await;
+    bob.set_visible(true).await;
+    alice.until_text("chat-state", "online").await;
     assert_no_errors(&[&alice, &bob]).await;
 }
 
