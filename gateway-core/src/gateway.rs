@@ -19,6 +19,7 @@ use crate::blob::BlobStore;
 use crate::builder::{GatewayBuilder, Settings};
 use crate::changes::change_of;
 use crate::clock::Clock;
+use crate::consumed::Consumed;
 use crate::destination::Destination;
 use crate::directory::{Contact, Directory, DirectoryError, HistoryFrom, Member, Role};
 use crate::error::{GatewayError, RefusedError};
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     /// Decides about guests.
     guests: Arc<dyn Authorizer>,
     pub(crate) hub: Hub,
+    pub(crate) consumed: Consumed,
     pub(crate) drops: Drops,
     pub(crate) metrics: Metrics,
     pipeline: Mutex<Option<Pipeline>>,
@@ -145,6 +147,7 @@ impl Gateway {
                 clock,
                 hub: Hub::new(Arc::clone(&broker), drops.clone()),
                 drops,
+                consumed: Consumed::default(),
                 metrics: Metrics::default(),
                 broker,
                 store,

@@ -135,6 +135,18 @@ impl Hub {
         HubSubscription { pattern, feed, topic, topics: Arc::downgrade(&self.topics) }
     }
 
+    /// What is listened to, in no order.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = String> {
+        let patterns: Vec<_> = lock(&self.topics).keys().map(|name| name.to_string()).collect();
+        patterns.into_iter()
+    }
+
+    /// How many listen to a pattern.
+    pub(crate) fn feeds(&self, pattern: &str) -> usize {
+        let topic = lock(&self.topics).get(pattern).map(Arc::clone);
+        topic.map_or(0, |topic| lock(&topic.feeds).len())
+    }
+
     #[cfg(test)]
     pub(crate) fn topics(&self) -> usize {
         lock(&self.topics).len()

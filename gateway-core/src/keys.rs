@@ -46,6 +46,8 @@ pub enum Scope {
     As,
     /// Make and change webhooks
     Webhooks,
+    /// See who is connected and what is consumed, end sessions, drain the node
+    Operate,
     /// Everything, keys included; it does not include `As`
     Admin,
 }
@@ -61,13 +63,14 @@ impl Scope {
             Self::Users => "users",
             Self::As => "as",
             Self::Webhooks => "webhooks",
+            Self::Operate => "operate",
             Self::Admin => "admin",
         }
     }
 
     /// Whether it takes an administrator, rather than any user
     pub(crate) const fn is_administration(self) -> bool {
-        matches!(self, Self::Users | Self::Webhooks | Self::Admin)
+        matches!(self, Self::Users | Self::Webhooks | Self::Operate | Self::Admin)
     }
 }
 
@@ -80,7 +83,8 @@ impl FromStr for Scope {
     type Err = UnknownScope;
 
     fn from_str(text: &str) -> Result<Self, UnknownScope> {
-        [Self::Read, Self::Send, Self::Groups, Self::Users, Self::As, Self::Webhooks, Self::Admin]
+        use Scope::{Admin, As, Groups, Operate, Read, Send, Users, Webhooks};
+        [Read, Send, Groups, Users, As, Webhooks, Operate, Admin]
             .into_iter()
             .find(|scope| scope.as_str() == text)
             .ok_or(UnknownScope(()))

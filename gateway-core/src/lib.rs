@@ -9,6 +9,7 @@ mod blob;
 mod builder;
 mod changes;
 mod clock;
+mod consumed;
 mod destination;
 mod directory;
 mod error;

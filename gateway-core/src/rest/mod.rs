@@ -1,6 +1,7 @@
 //! REST: the calls of docs/protocol.md below `/api/v1`, as an axum router.
 #![allow(unused_qualifications, reason = "the macro that describes a call writes whole paths")]
 
+mod admin;
 mod attachments;
 mod caller;
 mod conversations;
@@ -123,7 +124,7 @@ impl RestApi {
         self
     }
 
-    /// Sets who may make users, keys and webhooks, beside services whose keys have those scopes. Default: nobody.
+    /// Sets who may make users, keys and webhooks and run the node, beside services whose keys have those scopes. Default: nobody.
     pub fn admins(mut self, admins: impl IntoIterator<Item = UserName>) -> Self {
         self.admins = admins.into_iter().collect();
         self
@@ -207,7 +208,12 @@ fn calls() -> OpenApiRouter<Arc<RestApi>> {
         .routes(routes!(people::devices))
         .routes(routes!(people::name_device, people::remove_device))
         .routes(routes!(keys::list, keys::create))
-        .routes(routes!(keys::revoke));
+        .routes(routes!(keys::revoke))
+        .routes(routes!(admin::sessions))
+        .routes(routes!(admin::end_session))
+        .routes(routes!(admin::end_sessions))
+        .routes(routes!(admin::destinations))
+        .routes(routes!(admin::drain));
     #[cfg(feature = "webhooks")]
     let others = others
         .routes(routes!(webhooks::list, webhooks::create))

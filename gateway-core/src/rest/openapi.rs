@@ -34,6 +34,7 @@ const CONTENT_SECURITY_POLICY: &str =
         (name = "groups", description = "Who is in which group."),
         (name = "users", description = "Who there is, and who you are."),
         (name = "keys", description = "Services, and what they may."),
+        (name = "admin", description = "Who is connected to this node, and what is consumed."),
         (name = "webhooks", description = "What happens, told to programs of others."),
     ),
     components(schemas(ProblemDocument))

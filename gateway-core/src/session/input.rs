@@ -8,6 +8,7 @@ use mq_bridge::{Delivery, EndReason};
 use crate::feed::FeedItem;
 use crate::lock::lock;
 use crate::outgoing::Outgoing;
+use crate::sessions::Stalled;
 
 /// What comes to a session for one of its subscriptions.
 #[derive(Debug)]
@@ -49,7 +50,20 @@ struct Slot {
     stream: Option<BoxInput>,
     /// Nothing is taken from the stream for now.
     paused: bool,
+    /// Counts the paused ones of the session.
+    stalled: Stalled,
     waker: Option<Waker>,
+}
+
+impl Slot {
+    fn set_paused(&mut self, paused: bool) {
+        match (self.paused, paused) {
+            (false, true) => self.stalled.enter(),
+            (true, false) => self.stalled.leave(),
+            _ => {}
+        }
+        self.paused = paused;
+    }
 }
 
 impl std::fmt::Debug for Slot {
@@ -65,9 +79,10 @@ pub(super) struct InputHandle(Arc<Mutex<Slot>>);
 pub(super) fn keyed(
     key: u64,
     stream: impl Stream<Item = Input> + Send + 'static,
+    stalled: Stalled,
 ) -> (KeyedInput, InputHandle) {
-    let slot =
-        Arc::new(Mutex::new(Slot { stream: Some(Box::pin(stream)), paused: false, waker: None }));
+    let stream: Option<BoxInput> = Some(Box::pin(stream));
+    let slot = Arc::new(Mutex::new(Slot { stream, paused: false, stalled, waker: None }));
     (KeyedInput { key, slot: Arc::clone(&slot) }, InputHandle(slot))
 }
 
@@ -99,7 +114,7 @@ impl InputHandle {
     /// Pauses the input, or lets it go on.
     pub(super) fn pause(&self, paused: bool) {
         let mut slot = lock(&self.0);
-        slot.paused = paused;
+        slot.set_paused(paused);
         let waker = if paused { None } else { slot.waker.take() };
         drop(slot);
         if let Some(waker) = waker {
@@ -112,6 +127,7 @@ impl Drop for InputHandle {
     fn drop(&mut self) {
         let (stream, waker) = {
             let mut slot = lock(&self.0);
+            slot.set_paused(false);
             (slot.stream.take(), slot.waker.take())
         };
         drop(stream);

@@ -9,4 +9,4 @@ mod subscribe;
 mod timeline;
 
 pub(crate) use run::run;
-pub(crate) use subscribe::declare_queue;
+pub(crate) use subscribe::{PREFETCH, declare_queue};

@@ -320,7 +320,8 @@ impl Session {
                 }
                 self.inner.metrics.accepted.add(1);
                 self.connection.accept(accepted);
-                let (entry, ended) = self.inner.sessions.enter(&user);
+                let since = self.inner.clock.now_millis();
+                let (entry, ended) = self.inner.sessions.enter(&user, &device, self.address, since);
                 if !is_guest(&user) {
                     self.inner.enter(&user);
                 }
@@ -398,7 +399,8 @@ impl Session {
         // of a timeline always fits.
         let window = opened.prefetch.saturating_mul(2) as usize;
         self.connection.session().set_window(&id, window);
-        let (input, handle) = keyed(key, opened.input);
+        let stalled = self.who.as_ref().map(|who| who.entry.stalled.clone()).unwrap_or_default();
+        let (input, handle) = keyed(key, opened.input, stalled);
         self.inputs.push(input);
         self.keys.insert(id.clone(), key);
         let subscriber = Subscriber {

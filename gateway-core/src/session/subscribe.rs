@@ -11,6 +11,7 @@ use super::input::{Ended, Input};
 use super::timeline::timeline;
 use crate::address;
 use crate::authorizer::Action;
+use crate::consumed::Place;
 use crate::destination::Destination;
 use crate::error::{GatewayError, RefusedError};
 use crate::feed::{FeedItem, FeedLimits, FeedReader};
@@ -20,7 +21,7 @@ use crate::names::{ConversationId, DeviceName, UserName};
 use crate::outgoing::Outgoing;
 
 /// Unacknowledged messages of one subscription, at most, unless `prefetch-count` says less.
-pub(super) const PREFETCH: u32 = 256;
+pub(crate) const PREFETCH: u32 = 256;
 /// Unacknowledged octets of one subscription, at most.
 const PREFETCH_BYTES: usize = 1024 * 1024;
 /// Octets of live messages that wait for one subscriber.
@@ -66,6 +67,12 @@ impl Opened {
         let acker = Some(subscription.acker());
         Self { acker, prefetch, ..Self::live(deliveries(subscription), kind) }
     }
+
+    /// Counted as a consumer for as long as its input is there.
+    fn in_place(mut self, place: Place) -> Self {
+        self.input = Box::pin(self.input.inspect(move |_| _ = &place));
+        self
+    }
 }
 
 /// Makes what was authorized live. Nothing that is published after this returns is missed (P5).
@@ -97,10 +104,11 @@ pub(super) async fn open(
         Destination::Queue(name) => {
             let name = address::queue(name);
             declare_queue(inner, &name).await?;
+            let place = inner.consumed.enter(&name);
             let prefetch = prefetch(frame)?;
             let options = SubscribeOptions::new().with_prefetch(prefetch, PREFETCH_BYTES);
             let subscription = inner.broker.subscribe(Source::queue(name), options).await?;
-            Ok(Opened::broker(subscription, Kind::Queue, prefetch))
+            Ok(Opened::broker(subscription, Kind::Queue, prefetch).in_place(place))
         }
         Destination::Topic(name) if header_is(frame, "durable", "true") => {
             let id = id.ok_or(GatewayError::Invalid {
@@ -114,7 +122,8 @@ pub(super) async fn open(
             let options = SubscribeOptions::new().with_prefetch(prefetch, PREFETCH_BYTES);
             let source = Source::durable(durable.as_str());
             let subscription = inner.broker.subscribe(source, options).await?;
-            Ok(Opened::broker(subscription, Kind::Durable(durable), prefetch))
+            let place = inner.consumed.enter(&durable);
+            Ok(Opened::broker(subscription, Kind::Durable(durable), prefetch).in_place(place))
         }
         Destination::Topic(name) => {
             let (place, reader) = live(inner, &address::topic(name)).await?;
