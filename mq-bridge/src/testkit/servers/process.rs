@@ -72,7 +72,9 @@ impl Process {
     /// Whether the first process has ended. It is not reaped, so that its number stays its own.
     pub(super) fn has_exited(&self) -> io::Result<bool> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        Ok(self.ended.is_some() || waitid(WaitId::Pid(self.pid), options)?.is_some())
+        let ended = self.ended.is_some() || waitid(WaitId::Pid(self.pid), options)?.is_some();
+        // It cannot be waited for before the last of its threads has ended as well.
+        Ok(ended || entry(self.pid).is_none_or(|process| !process.runs))
     }
 
     /// Signals the first process alone.
@@ -171,18 +173,20 @@ pub(super) struct Entry {
 
 /// All processes of the machine.
 pub(super) fn processes() -> io::Result<Vec<Entry>> {
-    let entries = fs::read_dir("/proc")?.filter_map(|entry| {
-        let name = entry.ok()?.file_name();
-        let pid = Pid::from_raw(name.to_str()?.parse().ok()?)?;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-        // After the command's name, which may contain anything: state, parent, group.
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let mut fields = rest.split(' ');
-        let runs = !matches!(fields.next()?, "Z" | "X");
-        // Of one that is just being removed they are -1.
-        let mut id = || fields.next()?.parse().ok().filter(|id| *id > 0).and_then(Pid::from_raw);
-        let (parent, group) = (id(), id()?);
-        Some(Entry { pid, parent, group, runs })
-    });
-    Ok(entries.collect())
+    let pids = fs::read_dir("/proc")?
+        .filter_map(|file| Pid::from_raw(file.ok()?.file_name().to_str()?.parse().ok()?));
+    Ok(pids.filter_map(entry).collect())
+}
+
+/// A process, if there is one.
+fn entry(pid: Pid) -> Option<Entry> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    // After the command's name, which may contain anything: state, parent, group.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let runs = !matches!(fields.next()?, "Z" | "X");
+    // Of one that is just being removed they are -1.
+    let mut id = || fields.next()?.parse().ok().filter(|id| *id > 0).and_then(Pid::from_raw);
+    let (parent, group) = (id(), id()?);
+    Some(Entry { pid, parent, group, runs })
 }
