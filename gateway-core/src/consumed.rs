@@ -23,6 +23,7 @@ impl Consumed {
     }
 
     /// All names, in order.
+    #[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only REST shows it"))]
     pub(crate) fn names(&self) -> Vec<String> {
         lock(&self.0).keys().cloned().collect()
     }

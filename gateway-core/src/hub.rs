@@ -136,12 +136,14 @@ impl Hub {
     }
 
     /// What is listened to, in no order.
+    #[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only REST shows it"))]
     pub(crate) fn patterns(&self) -> impl Iterator<Item = String> {
         let patterns: Vec<_> = lock(&self.topics).keys().map(|name| name.to_string()).collect();
         patterns.into_iter()
     }
 
     /// How many listen to a pattern.
+    #[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only REST shows it"))]
     pub(crate) fn feeds(&self, pattern: &str) -> usize {
         let topic = lock(&self.topics).get(pattern).map(Arc::clone);
         topic.map_or(0, |topic| lock(&topic.feeds).len())

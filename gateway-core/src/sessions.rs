@@ -24,6 +24,7 @@ struct Table {
 
 /// What is known of a session.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only REST shows it"))]
 pub(crate) struct SessionInfo {
     pub(crate) number: u64,
     pub(crate) user: UserName,
@@ -36,6 +37,7 @@ pub(crate) struct SessionInfo {
 
 impl SessionInfo {
     /// How many of its subscriptions wait for ACKs before anything more is sent to them.
+    #[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only REST shows it"))]
     pub(crate) fn stalled(&self) -> usize {
         self.stalled.0.load(Ordering::Relaxed)
     }
@@ -95,6 +97,7 @@ impl SessionTable {
     }
 
     /// At most `limit` sessions, of this user or of all, that were entered after the one of this number.
+    #[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only REST shows it"))]
     pub(crate) fn page(
         &self,
         user: Option<&UserName>,
@@ -123,6 +126,7 @@ impl SessionTable {
     }
 
     /// Ends one session; `false` where there is none of this number.
+    #[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only REST shows it"))]
     pub(crate) fn end_one(&self, number: u64, reason: &str) -> bool {
         let mut table = lock(&self.inner);
         let Some(user) = table.sessions.get(&number).map(|(info, _)| info.user.clone()) else {

@@ -9,4 +9,6 @@ mod subscribe;
 mod timeline;
 
 pub(crate) use run::run;
-pub(crate) use subscribe::{PREFETCH, declare_queue};
+#[cfg(feature = "rest")]
+pub(crate) use subscribe::PREFETCH;
+pub(crate) use subscribe::declare_queue;
