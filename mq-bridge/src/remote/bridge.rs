@@ -485,11 +485,7 @@ impl<D: Driver> Shared<D> {
     }
 
     fn remember(&self, declaration: &Declaration) {
-        let name = Arc::clone(&declaration.name);
-        let source = match declaration.kind {
-            DeclarationKind::Queue => Source::Queue(name),
-            DeclarationKind::Durable { .. } => Source::Durable(name),
-        };
+        let source = declaration.source();
         let settings = Settings::of(declaration);
         for inbox in lock(&self.inboxes).get(&source).into_iter().flatten() {
             inbox.set_settings(settings.clone());

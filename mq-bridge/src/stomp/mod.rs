@@ -12,12 +12,14 @@
 mod activemq;
 mod config;
 mod driver;
+mod listening;
 mod names;
 mod protocol;
 mod rabbitmq;
 mod registry;
 mod routing;
 mod session;
+mod syncs;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -117,6 +117,12 @@ pub(super) fn decode(encoded: &str) -> Option<String> {
     String::from_utf8(octets).ok()
 }
 
+/// What no other link of any node is called.
+pub(super) fn random() -> String {
+    let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
+    format!("{:016x}{:08x}", random(), random() >> 32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,6 +67,13 @@ impl Declared {
         }
         self.settings = other.settings.clone();
     }
+
+    /// What is declared if this is as well; none if it is that already.
+    pub(super) fn added_to(&self, before: Option<&Self>) -> Option<Self> {
+        let mut declared = before.cloned().unwrap_or_default();
+        declared.declare(self);
+        (before != Some(&declared)).then_some(declared)
+    }
 }
 
 impl Registry {

@@ -39,12 +39,21 @@ impl Way {
     }
 }
 
-/// The frames that bring a message to every queue once, and to those who listen.
-pub(super) fn route(
+/// The frames of publishes that belong together; none if any of them cannot be.
+pub(super) fn route_all(
     registry: &Registry,
-    outbound: &Outbound,
+    publishes: &[Outbound],
     way: Way,
 ) -> Result<Vec<Frame>, BrokerError> {
+    let mut frames = Vec::new();
+    for outbound in publishes {
+        frames.extend(route(registry, outbound, way)?);
+    }
+    Ok(frames)
+}
+
+/// The frames that bring a message to every queue once, and to those who listen.
+fn route(registry: &Registry, outbound: &Outbound, way: Way) -> Result<Vec<Frame>, BrokerError> {
     let mut frames = Vec::new();
     let mut seen = HashSet::new();
     for target in &outbound.targets {

@@ -349,6 +349,26 @@ fn foreign_headers(message: &view::Message) -> Headers {
     headers.build()
 }
 
+/// The kind of a source, and its name, in notices.
+const KIND: &str = "mq-kind";
+const NAME: &str = "mq-name";
+
+/// A notice about a source.
+pub(super) fn with_source(frame: Frame, source: &Source) -> Frame {
+    let kind = if matches!(source, Source::Queue(_)) { "queue" } else { "durable" };
+    frame.with_header(KIND, kind).with_header(NAME, source.name())
+}
+
+/// What a notice is about.
+pub(super) fn source(message: &view::Message) -> Option<Source> {
+    let name = message.header(NAME)?;
+    match &*message.header(KIND)? {
+        "queue" => Some(Source::queue(&*name)),
+        "durable" => Some(Source::durable(&*name)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -6,12 +6,10 @@ use stomp_codec::{Command, Frame, view};
 
 use crate::Source;
 
-use super::names;
 use super::registry::Entry;
+use super::{names, wire};
 
 const NOTICE: &str = "mq-notice";
-const KIND: &str = "mq-kind";
-const NAME: &str = "mq-name";
 const ID: &str = "mq-id";
 const AGAIN: &str = "mq-again";
 /// Whom a notice is for: a name that a selector can hold.
@@ -35,11 +33,7 @@ impl Notice {
         match self {
             Self::Entry(entry) => frame.with_header(NOTICE, "entry").with_body(entry.encode()),
             Self::Takeover { source, id, again } => {
-                let kind = if matches!(source, Source::Queue(_)) { "queue" } else { "durable" };
-                frame
-                    .with_header(NOTICE, "takeover")
-                    .with_header(KIND, kind)
-                    .with_header(NAME, source.name())
+                wire::with_source(frame.with_header(NOTICE, "takeover"), source)
                     .with_header(ID, id)
                     .with_header(AGAIN, if *again { "true" } else { "false" })
             }
@@ -54,12 +48,7 @@ impl Notice {
         match &*message.header(NOTICE)? {
             "entry" => Entry::decode(message.body_bytes()).map(Self::Entry),
             "takeover" => {
-                let name = message.header(NAME)?;
-                let source = match &*message.header(KIND)? {
-                    "queue" => Source::queue(&*name),
-                    "durable" => Source::durable(&*name),
-                    _ => return None,
-                };
+                let source = wire::source(message)?;
                 let again = message.header(AGAIN).is_some_and(|value| value == "true");
                 Some(Self::Takeover { source, id: (&*message.header(ID)?).into(), again })
             }

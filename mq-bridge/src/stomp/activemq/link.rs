@@ -5,22 +5,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use stomp_codec::Frame;
 use stomp_codec::client::SubscriptionHandle;
 use stomp_codec::server::AckMode;
-use stomp_codec::{Frame, view};
 use tokio::time::{Instant, sleep};
 
 use crate::local::{lock, read};
 use crate::remote::{Held, Inbox, Link, Outgoing, Pending, Settlement, Topics};
-use crate::{BrokerError, Declaration, DeclarationKind, Source, SourceStats, Target};
+use crate::{BrokerError, Declaration, Source, SourceStats};
 
 use super::Handle;
 use super::consumers::{Consumers, Sessions, destination};
 use super::nodes::Nodes;
-use super::registry::{Declared, Registry};
+use super::registry::Declared;
 use super::session::{Receipt, Session};
 use super::statistics::Statistics;
-use super::{names, routing, wire};
+use super::{listening, names, routing};
 
 /// The most octets of one transaction, but for one that is larger alone.
 const TRANSACTION: usize = 1 << 20;
@@ -52,16 +52,9 @@ impl ActiveMqLink {
         let managing = Arc::clone(&consuming.first);
         let consumers = Arc::new(Consumers::new(consuming));
         let nodes = Nodes::join(&publishing, &consumers, &statistics).await?;
-        let many = Arc::clone(topics);
         let (_, listening) = publishing.write(|writer| {
-            let handler = move |messages: Vec<view::Message>| {
-                for message in messages {
-                    let arrived = wire::arrived(&message);
-                    let targets = wire::targets(&message);
-                    many.deliver(&targets, &arrived.message, arrived.redelivered);
-                }
-            };
-            writer.subscribe(names::MANY, AckMode::Auto, &[], Box::new(handler))
+            let handler = listening::to_many(topics);
+            writer.subscribe(names::MANY, AckMode::Auto, &[], handler)
         })?;
         listening.received().await?;
         Ok(Self {
@@ -124,15 +117,6 @@ impl ActiveMqLink {
         self.managing.write(|writer| writer.unsubscribe(subscription, &[]))?.received().await
     }
 
-    /// The frames of publishes that belong together; none if any of them cannot be.
-    fn route(registry: &Registry, outgoing: &Outgoing) -> Result<Vec<Frame>, BrokerError> {
-        let mut frames = Vec::new();
-        for outbound in &outgoing.publishes {
-            frames.extend(routing::route(registry, outbound, routing::ACTIVEMQ)?);
-        }
-        Ok(frames)
-    }
-
     /// Writes frames that are published whole or not at all.
     fn write(&self, frames: Vec<Frame>) -> Result<Receipt, BrokerError> {
         self.publishing.write(|writer| {
@@ -193,7 +177,8 @@ impl Link for ActiveMqLink {
         let Ok(registry) = self.nodes.up_to_date().await else { return };
         let mut written = Written::default();
         for outgoing in batch {
-            let routed = Self::route(&read(registry), &outgoing);
+            let routed =
+                routing::route_all(&read(registry), &outgoing.publishes, routing::ACTIVEMQ);
             match routed {
                 Ok(frames) => {
                     let octets: usize = frames.iter().map(Frame::size).sum();
@@ -213,12 +198,7 @@ impl Link for ActiveMqLink {
     }
 
     async fn declare(&self, declaration: &Declaration) -> Result<(), BrokerError> {
-        let name = Arc::clone(&declaration.name);
-        let source = match declaration.kind {
-            DeclarationKind::Queue => Source::Queue(name),
-            DeclarationKind::Durable { .. } => Source::Durable(name),
-        };
-        self.nodes.declare(&source, &Declared::of(declaration)).await
+        self.nodes.declare(&declaration.source(), &Declared::of(declaration)).await
     }
 
     async fn delete(&self, source: &Source) -> Result<(), BrokerError> {
@@ -272,20 +252,10 @@ impl Link for ActiveMqLink {
         if lock(&self.listening).contains_key(pattern) {
             return Ok(());
         }
-        let (topics, name) = (Arc::clone(&self.topics), Arc::clone(pattern));
-        let handler = move |messages: Vec<view::Message>| {
-            for message in messages {
-                let destination = message.destination().unwrap_or_default();
-                let Some(topic) = names::topic_of(&destination) else { continue };
-                let arrived = wire::arrived(&message);
-                let targets = [Target::topic(topic)];
-                let [target] = &targets;
-                topics.deliver_copy(&name, target, &targets, &arrived.message, arrived.redelivered);
-            }
-        };
+        let handler = listening::to_pattern(&self.topics, pattern, names::topic_of);
         let (subscription, live) = self.publishing.write(|writer| {
             let destination = names::pattern(pattern);
-            writer.subscribe(&destination, AckMode::Auto, &[], Box::new(handler))
+            writer.subscribe(&destination, AckMode::Auto, &[], handler)
         })?;
         lock(&self.listening).insert(Arc::clone(pattern), subscription);
         live.received().await

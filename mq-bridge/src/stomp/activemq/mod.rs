@@ -20,7 +20,7 @@ use crate::{BrokerError, Capability};
 
 use super::config::StompRelayConfig;
 use super::session::Session;
-use super::{Handle, names, registry, routing, session, wire};
+use super::{Handle, listening, names, registry, routing, session, syncs, wire};
 
 use consumers::Sessions;
 use link::ActiveMqLink;

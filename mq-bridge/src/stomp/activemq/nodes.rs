@@ -1,14 +1,12 @@
 //! This node's copy of the registry, and how it stays the same as that of the others.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 
 use stomp_codec::server::AckMode;
 use stomp_codec::view;
-use tokio::sync::oneshot;
 
-use crate::local::{lock, read, write};
+use crate::local::{read, write};
 use crate::{BrokerError, Source};
 
 use super::consumers::Consumers;
@@ -16,6 +14,7 @@ use super::control::{self, Notice};
 use super::registry::{Declared, Entry, Registry};
 use super::session::Session;
 use super::statistics::Statistics;
+use super::syncs::Syncs;
 use super::{names, shards};
 
 #[derive(Debug)]
@@ -31,7 +30,7 @@ pub(super) struct Nodes {
 #[derive(Debug)]
 struct Known {
     registry: RwLock<Registry>,
-    syncs: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    syncs: Syncs,
     consumers: Arc<Consumers>,
 }
 
@@ -44,10 +43,10 @@ impl Nodes {
     ) -> Result<Self, BrokerError> {
         let known = Arc::new(Known {
             registry: RwLock::default(),
-            syncs: Mutex::default(),
+            syncs: Syncs::default(),
             consumers: Arc::clone(consumers),
         });
-        let node = random();
+        let node = names::random();
         let selector = control::selector(&node);
         let hearing = Arc::clone(&known);
         let handler = move |messages: Vec<view::Message>| {
@@ -67,14 +66,9 @@ impl Nodes {
     /// What is declared, as of when this was called or later.
     pub(super) async fn up_to_date(&self) -> Result<&RwLock<Registry>, BrokerError> {
         let number = self.last.fetch_add(1, Relaxed) + 1;
-        let (sender, synced) = oneshot::channel();
-        lock(&self.known.syncs).insert(number, sender);
         let notice = Notice::Sync { number }.encode(&self.node);
-        self.session.write(|writer| writer.send(notice))?;
-        tokio::select! {
-            Ok(()) = synced => Ok(&self.known.registry),
-            reason = self.session.lost() => Err(BrokerError::Disconnected { reason }),
-        }
+        self.known.syncs.pass(&self.session, number, notice).await?;
+        Ok(&self.known.registry)
     }
 
     /// Declares on all nodes.
@@ -87,11 +81,7 @@ impl Nodes {
             let registry = read(self.up_to_date().await?);
             (registry.get(source), registry.ids(source))
         };
-        let mut declared = before.clone().unwrap_or_default();
-        declared.declare(more);
-        if before.as_ref() == Some(&declared) {
-            return Ok(());
-        }
+        let Some(declared) = more.added_to(before.as_ref()) else { return Ok(()) };
         let entry = self.entry(source, ids, Some(declared)).await?;
         self.tell(&entry).await?;
         shards::remove(&self.session, source, &entry.covers).await.map(drop)
@@ -172,16 +162,7 @@ impl Known {
             Notice::Takeover { source, id, again } => {
                 self.consumers.taken_over(source, id, *again);
             }
-            Notice::Sync { number } => {
-                if let Some(waiting) = lock(&self.syncs).remove(number) {
-                    let _nobody_waits = waiting.send(());
-                }
-            }
+            Notice::Sync { number } => self.syncs.heard(*number),
         }
     }
-}
-
-fn random() -> String {
-    let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
-    format!("{:016x}{:08x}", random(), random() >> 32)
 }

@@ -8,22 +8,21 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use stomp_codec::Frame;
 use stomp_codec::server::AckMode;
-use stomp_codec::view;
 
 use crate::local::{lock, read};
 use crate::remote::{Held, Inbox, Link, Outgoing, Settlement, Topics};
 use crate::{
-    BrokerError, Capability, Declaration, DeclarationKind, EndReason, Source, SourceStats, Target,
+    BrokerError, Capability, Declaration, DeclarationKind, EndReason, Source, SourceStats,
 };
 
 use super::consumers::Consumers;
 use super::nodes::Nodes;
 use super::notice::Turn;
 use super::parking::{Parked, Parking};
-use super::registry::{Declared, Registry};
+use super::registry::Declared;
 use super::scratch::{Dial, Scratch};
 use super::session::Session;
-use super::{Handle, Ties, names, routing, wire};
+use super::{Handle, Ties, listening, names, routing};
 
 pub(super) struct RabbitMqLink {
     publishing: Parking,
@@ -44,7 +43,7 @@ impl RabbitMqLink {
         ties: &Ties,
         max_message: usize,
     ) -> Result<Self, BrokerError> {
-        let node: Arc<str> = format!("mq-bridge.node.{}", random()).into();
+        let node: Arc<str> = format!("mq-bridge.node.{}", names::random()).into();
         let idle = |number: usize| format!("{node}.idle.{number}");
         let publishing = Parking::open(publishing, &idle(0)).await?;
         let consuming = consuming.into_iter().enumerate();
@@ -53,15 +52,8 @@ impl RabbitMqLink {
         let consumers = Arc::new(Consumers::new(try_join_all(consuming).await?));
         let scratch = Arc::new(Scratch::new(dial));
         let nodes = Nodes::join(&node, &publishing.session, &consumers, &scratch, ties).await?;
-        let many = Arc::clone(topics);
-        let handler = move |messages: Vec<view::Message>| {
-            for message in messages {
-                let arrived = wire::arrived(&message);
-                let targets = wire::targets(&message);
-                many.deliver(&targets, &arrived.message, arrived.redelivered);
-            }
-        };
-        publishing.subscribe(names::MANY, AckMode::Auto, &[], Box::new(handler)).await?;
+        let handler = listening::to_many(topics);
+        publishing.subscribe(names::MANY, AckMode::Auto, &[], handler).await?;
         Ok(Self {
             publishing,
             scratch,
@@ -95,15 +87,6 @@ impl RabbitMqLink {
         self.nodes.up_to_date().await.map(drop)
     }
 
-    /// The frames of publishes that belong together; none if any of them cannot be.
-    fn route(registry: &Registry, outgoing: &Outgoing) -> Result<Vec<Frame>, BrokerError> {
-        let mut frames = Vec::new();
-        for outbound in &outgoing.publishes {
-            frames.extend(routing::route(registry, outbound, routing::RABBITMQ)?);
-        }
-        Ok(frames)
-    }
-
     /// Writes what is published together, and has it completed when all of it is confirmed.
     fn write(&self, outgoing: Outgoing, frames: Vec<Frame>) {
         let receipts = self.publishing.session.write(|writer| {
@@ -129,11 +112,6 @@ fn now() -> Turn {
     Turn::try_from(since.as_micros()).unwrap_or(Turn::MAX)
 }
 
-fn random() -> String {
-    let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
-    format!("{:016x}{:08x}", random(), random() >> 32)
-}
-
 #[async_trait]
 impl Link for RabbitMqLink {
     type Handle = Handle;
@@ -152,7 +130,8 @@ impl Link for RabbitMqLink {
     async fn publish(&self, batch: Vec<Outgoing>) {
         let Ok(registry) = self.nodes.up_to_date().await else { return };
         for outgoing in batch {
-            let routed = Self::route(&read(registry), &outgoing);
+            let routed =
+                routing::route_all(&read(registry), &outgoing.publishes, routing::RABBITMQ);
             match routed {
                 Ok(frames) => {
                     self.write(outgoing, frames);
@@ -164,14 +143,10 @@ impl Link for RabbitMqLink {
     }
 
     async fn declare(&self, declaration: &Declaration) -> Result<(), BrokerError> {
-        let name = Arc::clone(&declaration.name);
-        let source = match &declaration.kind {
-            DeclarationKind::Queue => Source::Queue(name),
-            DeclarationKind::Durable { patterns } => {
-                patterns.iter().try_for_each(|one| names::pattern(one).map(drop))?;
-                Source::Durable(name)
-            }
-        };
+        if let DeclarationKind::Durable { patterns } = &declaration.kind {
+            patterns.iter().try_for_each(|one| names::pattern(one).map(drop))?;
+        }
+        let source = declaration.source();
         let queue = names::queue(&source)?;
         if !read(self.nodes.up_to_date().await?).has(&source) {
             self.scratch.make(&queue).await?;
@@ -226,19 +201,9 @@ impl Link for RabbitMqLink {
             return Ok(());
         }
         let destination = names::pattern(pattern)?;
-        let (topics, name) = (Arc::clone(&self.topics), Arc::clone(pattern));
-        let handler = move |messages: Vec<view::Message>| {
-            for message in messages {
-                let destination = message.destination().unwrap_or_default();
-                let Some(topic) = names::topic_of(&destination) else { continue };
-                let arrived = wire::arrived(&message);
-                let targets = [Target::topic(topic)];
-                let [target] = &targets;
-                topics.deliver_copy(&name, target, &targets, &arrived.message, arrived.redelivered);
-            }
-        };
+        let handler = listening::to_pattern(&self.topics, pattern, names::topic_of);
         let subscription =
-            self.publishing.subscribe(&destination, AckMode::Auto, &[], Box::new(handler)).await?;
+            self.publishing.subscribe(&destination, AckMode::Auto, &[], handler).await?;
         lock(&self.listening).insert(Arc::clone(pattern), subscription);
         Ok(())
     }

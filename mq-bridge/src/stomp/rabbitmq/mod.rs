@@ -29,7 +29,7 @@ use crate::{BrokerError, Capability};
 
 use super::config::{Address, StompRelayConfig};
 use super::session::Session;
-use super::{Handle, config, registry, routing, session, wire};
+use super::{Handle, config, listening, registry, routing, session, syncs, wire};
 
 use link::RabbitMqLink;
 use scratch::Dial;

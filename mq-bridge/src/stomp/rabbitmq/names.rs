@@ -8,7 +8,7 @@ use crate::{BrokerError, Source};
 
 use super::routing::RABBITMQ;
 
-pub(super) use names::{CONTROL, MANY};
+pub(super) use names::{CONTROL, MANY, random};
 
 /// A topic to which nobody publishes: what the plugin has to bind queues to.
 pub(super) const UNUSED: &str = "/topic/mq-bridge.unused";

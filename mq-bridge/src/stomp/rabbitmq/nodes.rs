@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use stomp_codec::server::AckMode;
 use stomp_codec::view;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::time::timeout;
 
 use crate::local::{lock, read, write};
@@ -18,6 +18,7 @@ use super::notice::{Notice, Turn};
 use super::registry::{Declared, Entry, Registry};
 use super::scratch::Scratch;
 use super::session::Session;
+use super::syncs::Syncs;
 use super::{Ties, names, store};
 
 /// How long answers may take before it is looked whether a node is there at all: at first, and from
@@ -44,7 +45,7 @@ struct Known {
     /// Which hands notices to this.
     session: Weak<Session>,
     registry: RwLock<Registry>,
-    syncs: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    syncs: Syncs,
     questions: Mutex<HashMap<Arc<str>, mpsc::UnboundedSender<Answer>>>,
     consumers: Arc<Consumers>,
 }
@@ -67,7 +68,7 @@ impl Nodes {
             node: Arc::clone(node),
             session: Arc::downgrade(session),
             registry: RwLock::default(),
-            syncs: Mutex::default(),
+            syncs: Syncs::default(),
             questions: Mutex::default(),
             consumers: Arc::clone(consumers),
         });
@@ -121,14 +122,9 @@ impl Nodes {
     /// What is declared, as of when this was called or later.
     pub(super) async fn up_to_date(&self) -> Result<&RwLock<Registry>, BrokerError> {
         let number = self.last.fetch_add(1, Relaxed);
-        let (sender, synced) = oneshot::channel();
-        lock(&self.known.syncs).insert(number, sender);
         let notice = Notice::Sync { number }.to_node(&self.known.node);
-        self.session.write(|writer| writer.send(notice))?;
-        tokio::select! {
-            Ok(()) = synced => Ok(&self.known.registry),
-            reason = self.session.lost() => Err(BrokerError::Disconnected { reason }),
-        }
+        self.known.syncs.pass(&self.session, number, notice).await?;
+        Ok(&self.known.registry)
     }
 
     /// Declares on all nodes; the queue is there.
@@ -141,11 +137,7 @@ impl Nodes {
             let registry = read(self.up_to_date().await?);
             (registry.get(source), registry.ids(source))
         };
-        let mut declared = before.clone().unwrap_or_default();
-        declared.declare(more);
-        if before.as_ref() == Some(&declared) {
-            return Ok(());
-        }
+        let Some(declared) = more.added_to(before.as_ref()) else { return Ok(()) };
         self.tell(&self.entry(source, ids, Some(declared))).await
     }
 
@@ -294,11 +286,7 @@ impl Known {
                     let _given_up = waiting.send(Answer { node, later });
                 }
             }
-            Notice::Sync { number } => {
-                if let Some(waiting) = lock(&self.syncs).remove(&number) {
-                    let _nobody_waits = waiting.send(());
-                }
-            }
+            Notice::Sync { number } => self.syncs.heard(number),
         }
     }
 

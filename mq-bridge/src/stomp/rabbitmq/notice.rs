@@ -6,12 +6,10 @@ use stomp_codec::{Command, Frame, view};
 
 use crate::Source;
 
-use super::names;
 use super::registry::Entry;
+use super::{names, wire};
 
 const NOTICE: &str = "mq-notice";
-const KIND: &str = "mq-kind";
-const NAME: &str = "mq-name";
 const ID: &str = "mq-id";
 const NODE: &str = "mq-node";
 const TURN: &str = "mq-turn";
@@ -53,11 +51,7 @@ impl Notice {
                 frame.with_header(NOTICE, "entry").with_header(NODE, node).with_body(entry.encode())
             }
             Self::LetGo { source, turn, id, node } => {
-                let kind = if matches!(source, Source::Queue(_)) { "queue" } else { "durable" };
-                frame
-                    .with_header(NOTICE, "let-go")
-                    .with_header(KIND, kind)
-                    .with_header(NAME, source.name())
+                wire::with_source(frame.with_header(NOTICE, "let-go"), source)
                     .with_header(TURN, &turn.to_string())
                     .with_header(ID, id)
                     .with_header(NODE, node)
@@ -85,12 +79,7 @@ impl Notice {
                 Some(Self::Entry { entry, node: text(NODE)? })
             }
             "let-go" => {
-                let name = text(NAME)?;
-                let source = match &*message.header(KIND)? {
-                    "queue" => Source::Queue(name),
-                    "durable" => Source::Durable(name),
-                    _ => return None,
-                };
+                let source = wire::source(message)?;
                 Some(Self::LetGo { source, turn: turn()?, id: text(ID)?, node: text(NODE)? })
             }
             "answer" => Some(Self::Answer { id: text(ID)?, node: text(NODE)?, later: turn() }),
