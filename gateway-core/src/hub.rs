@@ -70,6 +70,8 @@ type Topics = Mutex<HashMap<Arc<str>, Arc<Topic>>>;
 #[derive(Debug)]
 struct Topic {
     feeds: Mutex<Vec<Arc<Feed>>>,
+    /// Messages that came from the broker.
+    taken: Counter,
     /// Set once the broker subscription is live; its task ends with the topic.
     pump: OnceCell<AbortOnDropHandle<()>>,
 }
@@ -124,7 +126,11 @@ impl Hub {
             Some((pattern, topic)) => (Arc::clone(pattern), Arc::clone(topic)),
             None => {
                 let pattern: Arc<str> = pattern.into();
-                let topic = Arc::new(Topic { feeds: Mutex::default(), pump: OnceCell::new() });
+                let topic = Arc::new(Topic {
+                    feeds: Mutex::default(),
+                    taken: Counter::default(),
+                    pump: OnceCell::new(),
+                });
                 topics.insert(Arc::clone(&pattern), Arc::clone(&topic));
                 (pattern, topic)
             }
@@ -142,11 +148,11 @@ impl Hub {
         patterns.into_iter()
     }
 
-    /// How many listen to a pattern.
+    /// How many listen to a pattern, and how many messages came for it since somebody does.
     #[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only REST shows it"))]
-    pub(crate) fn feeds(&self, pattern: &str) -> usize {
+    pub(crate) fn numbers(&self, pattern: &str) -> (usize, u64) {
         let topic = lock(&self.topics).get(pattern).map(Arc::clone);
-        topic.map_or(0, |topic| lock(&topic.feeds).len())
+        topic.map_or((0, 0), |topic| (lock(&topic.feeds).len(), topic.taken.get()))
     }
 
     #[cfg(test)]
@@ -182,6 +188,7 @@ async fn pump(
         let Some(topic) = topic.upgrade() else { return };
         let lost = live.dropped() - dropped_before;
         dropped_before += lost;
+        topic.taken.add(batch.len() as u64);
         let feeds = lock(&topic.feeds);
         drops.add(DropReason::Node, lost);
         let messages: Vec<_> =

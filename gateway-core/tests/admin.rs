@@ -189,10 +189,15 @@ async fn destinations_are_shown_while_somebody_listens_or_by_name() {
     let _durable = durable.confirmed().await.unwrap();
     let _timeline = bob.subscribe("/group/ops").confirmed().await.unwrap();
     send(&alice, "/queue/q", "x").await;
-    let wanted = |page: &Value| page["destinations"][1]["unacked"] == 1;
+    for _ in 0..2 {
+        send(&alice, "/topic/a.b", "x").await;
+    }
+    let wanted = |page: &Value| {
+        page["destinations"][1]["unacked"] == 1 && page["destinations"][2]["taken"] == 2
+    };
     let page = node.until("/admin/destinations", wanted).await;
-    let shown = |name: &str, depth: u64| json!({"name": name, "depth": depth, "unacked": depth, "consumers": 1});
-    let all = [shown("durable.bob.d", 0), shown("/queue/q", 1), shown("/topic/a.#", 0)];
+    let shown = |name: &str, depth: u64, taken: u64| json!({"name": name, "depth": depth, "unacked": depth, "consumers": 1, "taken": taken});
+    let all = [shown("durable.bob.d", 0, 0), shown("/queue/q", 1, 1), shown("/topic/a.#", 0, 2)];
     assert_eq!(page, json!({"destinations": all, "next": null}));
     let (_, first) = node.alice("GET", "/admin/destinations?limit=2").await;
     assert_eq!(first["destinations"], json!(all[..2]));
@@ -202,7 +207,7 @@ async fn destinations_are_shown_while_somebody_listens_or_by_name() {
     node.until("/admin/destinations", |page| page["destinations"].as_array().unwrap().len() == 2)
         .await;
     let (_, named) = node.alice("GET", "/admin/destinations?name=/queue/q").await;
-    let gone = json!([{"name": "/queue/q", "depth": 1, "unacked": 0, "consumers": 0}]);
+    let gone = json!([{"name": "/queue/q", "depth": 1, "unacked": 0, "consumers": 0, "taken": 0}]);
     assert_eq!(named, json!({"destinations": gone, "next": null}));
     let (status, _) = node.alice("GET", "/admin/destinations?name=/inbox").await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);

@@ -193,6 +193,9 @@ pub(super) struct Shown {
     unacked: Option<u64>,
     /// Subscriptions: of a topic those of this node, else those of all nodes.
     consumers: Option<u64>,
+    /// Messages that this node was given for it, repeats included, since somebody here listens: 0 where nobody does.
+    /// A topic's message counts once, however many listen.
+    taken: u64,
 }
 
 /// A page of destinations.
@@ -244,10 +247,11 @@ fn consumed(rest: &RestApi, after: &str, limit: usize) -> Vec<String> {
 
 async fn numbers(rest: &RestApi, name: String) -> Result<Shown, Problem> {
     if let Some(topic) = name.strip_prefix("topic.") {
-        let consumers = rest.gateway.inner.hub.feeds(&name) as u64;
-        let name = format!("/topic/{topic}");
-        return Ok(Shown { name, depth: Some(0), unacked: Some(0), consumers: Some(consumers) });
+        let (consumers, taken) = rest.gateway.inner.hub.numbers(&name);
+        let (name, consumers) = (format!("/topic/{topic}"), Some(consumers as u64));
+        return Ok(Shown { name, depth: Some(0), unacked: Some(0), consumers, taken });
     }
+    let taken = rest.gateway.inner.consumed.taken(&name);
     let (source, name) = match name.strip_prefix("queue.") {
         Some(queue) => (Source::queue(name.as_str()), format!("/queue/{queue}")),
         None => (Source::durable(name.as_str()), name.clone()),
@@ -258,6 +262,7 @@ async fn numbers(rest: &RestApi, name: String) -> Result<Shown, Problem> {
         depth: stats.map(|stats| stats.depth),
         unacked: stats.map(|stats| stats.unacked),
         consumers: stats.map(|stats| stats.consumers),
+        taken,
     })
 }
 

@@ -70,7 +70,11 @@ impl Opened {
 
     /// Counted as a consumer for as long as its input is there.
     fn in_place(mut self, place: Place) -> Self {
-        self.input = Box::pin(self.input.inspect(move |_| _ = &place));
+        self.input = Box::pin(self.input.inspect(move |input| {
+            if let Input::Deliveries(batch) = input {
+                place.took(batch);
+            }
+        }));
         self
     }
 }
