@@ -1,4 +1,4 @@
-//! The web chat, embedded in the binary.
+//! The web chat and the page of those who run the node, embedded in the binary.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -16,11 +16,15 @@ struct Files;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' \
     blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Serves `/` and the files that the page loads; a fallback for a router.
+/// Serves `/`, `/admin` and the files that these pages load; a fallback for a router.
 pub(crate) fn files() -> MethodRouter {
     get(|uri: Uri, headers: HeaderMap| async move {
-        let path = uri.path().trim_start_matches('/');
-        serve(if path.is_empty() { "index.html" } else { path }, &headers)
+        let path = match uri.path().trim_start_matches('/') {
+            "" => "index.html",
+            "admin" => "admin.html",
+            path => path,
+        };
+        serve(path, &headers)
     })
 }
 

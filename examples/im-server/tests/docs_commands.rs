@@ -57,7 +57,8 @@ fn an_administrator_looks_who_is_connected() {
     let server = Server::start(&["--user", "root:SECRET", "--admin", "root"]);
     let calls = calls(OPERATE, "## Who is connected\n");
     let answers: Vec<_> = calls.iter().map(|call| run(&server, call, "")).collect();
-    let [sessions, slow, destinations, ended] = &answers[..] else { panic!("other commands") };
+    let [sessions, slow, destinations, ended, key] = &answers[..] else { panic!("other commands") };
+    assert_eq!(key["scopes"], serde_json::json!(["operate"]));
     for (page, list) in [(sessions, "sessions"), (slow, "sessions"), (destinations, "destinations")]
     {
         assert!(page[list].is_array(), "{page}");

@@ -125,6 +125,34 @@ export class Api {
     return this.#call("DELETE", `/groups/${segment(group)}/members/${segment(user)}`);
   }
 
+  /** A page of the sessions of this node; this and what follows is for those who run it. */
+  sessions({ cursor, user, slow, limit = 50 } = {}) {
+    const query = new URLSearchParams({ limit });
+    if (cursor) query.set("cursor", cursor);
+    if (user) query.set("user", user);
+    if (slow) query.set("slow", "true");
+    return this.#call("GET", `/admin/sessions?${query}`);
+  }
+
+  endSession(id) {
+    return this.#call("DELETE", `/admin/sessions/${segment(id)}`);
+  }
+
+  endSessions(user) {
+    return this.#call("DELETE", `/admin/users/${segment(user)}/sessions`);
+  }
+
+  /** A page of what is listened to on this node. */
+  destinations({ cursor, limit = 50 } = {}) {
+    const query = new URLSearchParams({ limit });
+    if (cursor) query.set("cursor", cursor);
+    return this.#call("GET", `/admin/destinations?${query}`);
+  }
+
+  drain() {
+    return this.#call("POST", "/admin/drain");
+  }
+
   // A body that is a Blob goes as it is, all else as JSON. `read` takes the content of an answer that is no JSON.
   async #call(method, path, body, read = null) {
     const headers = { accept: "application/json" };

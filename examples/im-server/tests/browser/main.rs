@@ -3,6 +3,7 @@
 // Helpers of a test may fail it; its modules have nobody to be reachable for.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
+mod admin;
 #[path = "../common/mod.rs"]
 mod common;
 mod driver;
