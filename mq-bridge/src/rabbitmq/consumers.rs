@@ -219,6 +219,11 @@ impl Consumers {
         self.are_counted_until_empty() || self.entries_of(source).is_empty()
     }
 
+    /// How many there are of a source.
+    pub(super) fn number_of(&self, source: &Source) -> u64 {
+        self.entries_of(source).len() as u64
+    }
+
     fn entries_of(&self, source: &Source) -> Vec<Arc<Entry>> {
         let entries = lock(&self.entries);
         entries.values().filter(|entry| entry.inbox.source == *source).cloned().collect()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use lapin::types::ShortString;
 use lapin::{Connection, Event};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -27,6 +28,8 @@ use super::publisher::{Known, Publisher};
 /// How long a queue that was deleted may still be there, and how often that is looked at.
 const DELETING: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// How long the consumers of a lost link may be seen.
+const RETURNING: Duration = Duration::from_secs(2);
 
 /// A session with RabbitMQ.
 pub(crate) struct RabbitMqLink {
@@ -122,6 +125,27 @@ impl RabbitMqLink {
             consuming,
             _tasks: tasks,
         })
+    }
+}
+
+impl RabbitMqLink {
+    /// Waits until the broker has taken back what the consumers of a lost link had: whoever comes
+    /// before that gets what is newer first. Those of other nodes cannot be told from them, so not
+    /// for long.
+    async fn await_return(&self, source: &Source, queue: &ShortString) -> Result<(), BrokerError> {
+        if !self.consumers.are_counted_until_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + RETURNING;
+        while let Some(found) = self.admin.find(queue).await? {
+            if found.certain && found.consumers <= self.consumers.number_of(source)
+                || Instant::now() > deadline
+            {
+                break;
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
     }
 }
 
@@ -231,6 +255,9 @@ impl Link for RabbitMqLink {
         }
         if self.admin.find(&queue).await?.is_none() {
             return Err(BrokerError::not_declared(source));
+        }
+        if inbox.is_returning() {
+            self.await_return(source, &queue).await?;
         }
         self.consumers.start(inbox, queue).await
     }

@@ -466,6 +466,7 @@ impl<D: Driver> Shared<D> {
         let mut attached = inbox.attached.lock().await;
         if *attached != Some(epoch) && inbox.end_reason().is_none() {
             inbox.begin(epoch);
+            inbox.returning.store(attached.is_some(), Relaxed);
             guarded(&**link, link.consume(inbox)).await?;
             *attached = Some(epoch);
         }

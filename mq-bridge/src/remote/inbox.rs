@@ -48,6 +48,8 @@ pub(crate) struct Inbox<H> {
     /// The epoch of the link that delivers here. Held while the link is told, so that consuming and
     /// its end do not overtake each other.
     pub(super) attached: AsyncMutex<Option<u64>>,
+    /// Whether a link that is lost has delivered here.
+    pub(super) returning: AtomicBool,
     stopping: AtomicBool,
     gone: AtomicBool,
     /// Calls whose dead letters are on their way.
@@ -124,6 +126,7 @@ impl<H> Inbox<H> {
             state: Mutex::new(state),
             changed: Notify::new(),
             attached: AsyncMutex::default(),
+            returning: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             burying: AtomicUsize::new(0),
@@ -157,6 +160,11 @@ impl<H> Inbox<H> {
     /// The number of the link that may push now.
     pub(crate) fn epoch(&self) -> u64 {
         self.state().epoch
+    }
+
+    /// Whether a link that is lost has delivered here: the broker may still count that one's consumer.
+    pub(crate) fn is_returning(&self) -> bool {
+        self.returning.load(Relaxed)
     }
 
     /// When and where messages of its source are dead-lettered, as a declaration says; links that
