@@ -15,10 +15,11 @@ use crate::local::lock;
 use crate::remote::{Inbox, Incoming, Verdict};
 use crate::{BrokerError, EndReason, Target};
 
+use super::backlog::{self, Backlog, Owed};
 use super::copies::{self, Copies, Seen};
 use super::memory::{Fate, Memory, Ticket};
 use super::plan::Address;
-use super::pull::{Ended, Pull};
+use super::pull::{EXPIRES, Ended, Pull};
 use super::registry::Version;
 use super::session::Session;
 use super::takeover::Turn;
@@ -99,25 +100,26 @@ impl Consumer {
         }
     }
 
-    /// Begins to fetch: at once, or as soon as the server delivers to nobody else any more.
+    /// Begins to fetch: at once, where it is known what is owed first, or as soon as the server delivers
+    /// to nobody else any more.
     pub(super) async fn start(
         self: &Arc<Self>,
         session: &Arc<Session>,
-        alone: bool,
+        owed: Option<Owed>,
     ) -> Result<(), BrokerError> {
         let replies = format!("{}.c.{}", session.base, session.next_id());
         let messages = session.subscribe(format!("{replies}.*")).await?;
         let (consumer, session) = (Arc::clone(self), Arc::clone(session));
         let task = tokio::spawn(async move {
-            if alone {
-                let waiting = session.wait_for_others(&consumer.address);
-                tokio::select! {
+            let owed = match owed {
+                Some(owed) => owed,
+                None => tokio::select! {
                     // What fails here fails again, and where it is told.
-                    _ = waiting => {}
+                    owed = session.wait_for_others(&consumer.address) => owed.unwrap_or_default(),
                     () = consumer.stop.notified() => return false,
-                }
-            }
-            consumer.run(&session, &replies, messages).await
+                },
+            };
+            consumer.run(&session, &replies, messages, Backlog::of(owed)).await
         });
         *lock(&self.task) = Some(task);
         Ok(())
@@ -125,7 +127,13 @@ impl Consumer {
 
     /// Fetches until it is stopped or the link is lost; says whether something may still have been
     /// on its way then.
-    async fn run(&self, session: &Session, replies: &str, mut messages: Subscriber) -> bool {
+    async fn run(
+        &self,
+        session: &Session,
+        replies: &str,
+        mut messages: Subscriber,
+        mut backlog: Backlog,
+    ) -> bool {
         let mut pull = Pull::default();
         let mut ended = false;
         loop {
@@ -136,15 +144,20 @@ impl Consumer {
                 () = self.stop.notified() => break,
                 message = messages.next() => {
                     let Some(message) = message else { return true };
-                    self.handle(session, message, &mut messages, &mut pull).await;
+                    self.handle(session, message, &mut messages, &mut pull, &mut backlog).await;
                 }
                 () = self.poke.notified() => pull.give_up(),
                 () = sleep_until(resting.unwrap_or_else(Instant::now)), if resting.is_some() => {
                     pull.rested();
                 }
-                room = self.inbox.wait_for_room(self.epoch), if wanting && resting.is_none() => {
+                room = self.inbox.wait_for_room(self.epoch),
+                    if wanting && resting.is_none() || backlog.is_ready() && !ended =>
+                {
                     match room {
-                        Some(room) => self.fetch(session, replies, &mut pull, room).await,
+                        Some(_) if backlog.is_ready() => backlog.flow(&self.inbox, self.epoch),
+                        Some(room) => {
+                            self.fetch(session, replies, &mut pull, room, &backlog).await;
+                        }
                         None => ended = true,
                     }
                 }
@@ -154,7 +167,7 @@ impl Consumer {
         // The server sends nothing after this; what comes still is held as well.
         if messages.drain().await.is_ok() {
             while let Some(message) = messages.next().await {
-                self.handle(session, message, &mut messages, &mut pull).await;
+                self.handle(session, message, &mut messages, &mut pull, &mut backlog).await;
             }
         }
         if open {
@@ -167,8 +180,19 @@ impl Consumer {
         open
     }
 
-    async fn fetch(&self, session: &Session, replies: &str, pull: &mut Pull, room: usize) {
-        let (number, body) = pull.begin(room, self.inbox.room_bytes());
+    /// Asks for what is owed, else for what there is room for.
+    async fn fetch(
+        &self,
+        session: &Session,
+        replies: &str,
+        pull: &mut Pull,
+        room: usize,
+        backlog: &Backlog,
+    ) {
+        let (number, body) = match backlog.owed() {
+            0 => pull.begin(room, self.inbox.room_bytes(), EXPIRES),
+            owed => pull.begin(owed, backlog::MAX_BYTES, backlog::COMING),
+        };
         *lock(&self.heard) = Instant::now();
         let Address { stream, consumer, .. } = &self.address;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
@@ -185,6 +209,7 @@ impl Consumer {
         first: Message,
         messages: &mut Subscriber,
         pull: &mut Pull,
+        backlog: &mut Backlog,
     ) {
         *lock(&self.heard) = Instant::now();
         let mut deliveries = Vec::new();
@@ -207,7 +232,11 @@ impl Consumer {
             next = messages.next().now_or_never().flatten();
         }
         if !deliveries.is_empty() {
-            self.deliver(session, deliveries).await;
+            self.deliver(session, deliveries, backlog).await;
+        }
+        if pull.is_over() {
+            // It asked for all.
+            backlog.give_up();
         }
     }
 
@@ -221,10 +250,16 @@ impl Consumer {
         }
     }
 
-    async fn deliver(&self, session: &Session, deliveries: Vec<(Message, Ticket)>) {
+    async fn deliver(
+        &self,
+        session: &Session,
+        deliveries: Vec<(Message, Ticket)>,
+        backlog: &mut Backlog,
+    ) {
         let mut wanted = Vec::with_capacity(deliveries.len());
         let mut unwanted = Vec::new();
         for (message, mut ticket) in deliveries {
+            backlog.came(ticket.seq);
             match session.memory.fate(&self.name, &ticket) {
                 Some(Fate::Acknowledged) => {
                     unwanted.push(ticket.reply);
@@ -261,7 +296,7 @@ impl Consumer {
                     incoming.push(incoming_of(seq, count, marked, decoded));
                 }
             }
-            self.inbox.push(self.epoch, incoming);
+            backlog.hand_on(&self.inbox, self.epoch, incoming);
         }
         for reply in unwanted {
             if session.send(reply.into_string(), ACK).await.is_err() {

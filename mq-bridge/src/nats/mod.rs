@@ -8,6 +8,7 @@
 
 mod api;
 mod background;
+mod backlog;
 mod config;
 mod consumer;
 mod copies;

@@ -55,12 +55,18 @@ impl Pull {
         self.left = 0;
     }
 
-    /// A request for as many messages as there is room for; gives its number and body.
-    pub(super) fn begin(&mut self, messages: usize, bytes: usize) -> (u64, Bytes) {
+    /// A request for as many messages as there is room for, which the server keeps for so long; gives
+    /// its number and body.
+    pub(super) fn begin(
+        &mut self,
+        messages: usize,
+        bytes: usize,
+        expires: Duration,
+    ) -> (u64, Bytes) {
         self.number += 1;
         let alone = std::mem::take(&mut self.alone);
         self.left = if alone { 1 } else { messages.min(MAX_BATCH) };
-        let (batch, expires) = (self.left, EXPIRES.as_nanos());
+        let (batch, expires) = (self.left, expires.as_nanos());
         let mut body = format!(r#"{{"batch":{batch},"expires":{expires}"#);
         // The server counts in 32 bits.
         if let (false, Ok(bytes)) = (alone, i32::try_from(bytes)) {
@@ -125,14 +131,14 @@ mod tests {
     #[test]
     fn a_request_is_over_when_all_has_come_or_the_server_says_so() {
         let mut pull = Pull::default();
-        let (first, body) = pull.begin(2, 1000);
+        let (first, body) = pull.begin(2, 1000, EXPIRES);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["batch"], &body["max_bytes"]), (&2.into(), &1000.into()));
         pull.delivered();
         assert!(!pull.is_over());
         pull.delivered();
         assert!(pull.is_over());
-        let (second, _) = pull.begin(2, 1000);
+        let (second, _) = pull.begin(2, 1000, EXPIRES);
         pull.status(&said(first, 408, "Request Timeout"));
         assert!(!pull.is_over());
         pull.status(&said(second, 408, "Request Timeout"));
@@ -142,20 +148,20 @@ mod tests {
     #[test]
     fn a_message_that_is_too_large_comes_alone() {
         let mut pull = Pull::default();
-        let (number, _) = pull.begin(100, 10);
+        let (number, _) = pull.begin(100, 10, EXPIRES);
         pull.status(&said(number, 409, "Message Size Exceeds MaxBytes"));
-        let (_, body) = pull.begin(100, 10);
+        let (_, body) = pull.begin(100, 10, EXPIRES);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["batch"], &body["max_bytes"]), (&1.into(), &serde_json::Value::Null));
         pull.delivered();
-        let (_, body) = pull.begin(100, usize::MAX);
+        let (_, body) = pull.begin(100, usize::MAX, EXPIRES);
         assert!(!body.windows(9).any(|part| part == b"max_bytes"));
     }
 
     #[test]
     fn after_a_refusal_it_rests_and_a_deletion_is_told() {
         let mut pull = Pull::default();
-        let (number, _) = pull.begin(1, 10);
+        let (number, _) = pull.begin(1, 10, EXPIRES);
         assert_eq!(pull.status(&said(number, 409, "Consumer Deleted")), Ended::Deleted);
         assert_eq!(pull.status(&said(number, 409, "Leadership Change")), Ended::Not);
         assert!(pull.is_over() && pull.rest().is_some());

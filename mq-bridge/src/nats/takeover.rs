@@ -18,6 +18,7 @@ use crate::remote::Inbox;
 use crate::{BrokerError, EndReason, SubscribeOptions};
 
 use super::api::ConsumerInfo;
+use super::backlog::Owed;
 use super::consumer::{Consumer, NAK};
 use super::place::{Place, PlaceState};
 use super::plan::Address;
@@ -134,17 +135,21 @@ impl Session {
                 Ok(false)
             }
             Some(info) => {
-                if alone && !unheard && info.num_ack_pending > 0 {
-                    // Whoever held it holds it no more.
-                    self.give_back_all(address, &info).await?;
-                }
+                // Whoever held it holds it no more.
+                let before = if alone && !unheard && info.num_ack_pending > 0 {
+                    self.give_back_all(address, &info).await?
+                } else {
+                    Owed::default()
+                };
+                // Others may share what is not taken over.
+                let owed = if takeover { before } else { Owed::default() };
                 if !taking && !returning {
                     Turn::after(owner).note(inbox);
                 }
                 inbox.set_settings(version.record.settings());
                 let consumer =
                     Arc::new(Consumer::new(inbox, epoch, address, info.created, version));
-                consumer.start(self, unheard).await?;
+                consumer.start(self, (!unheard).then_some(owed)).await?;
                 self.places.insert(&consumer);
                 state.consumers.push(consumer);
                 Ok(true)
@@ -298,11 +303,11 @@ impl Session {
 
     /// Waits until the server has no request to deliver left, as those of a node that does not answer
     /// expire, and gives back what that one has.
-    pub(super) async fn wait_for_others(&self, address: &Address) -> Result<(), BrokerError> {
+    pub(super) async fn wait_for_others(&self, address: &Address) -> Result<Owed, BrokerError> {
         let deadline = Instant::now() + 2 * EXPIRES;
         loop {
             let info = self.consumer_info(&address.stream, &address.consumer).await?;
-            let Some(info) = info else { return Ok(()) };
+            let Some(info) = info else { return Ok(Owed::default()) };
             if info.num_waiting == 0 || Instant::now() > deadline {
                 return self.give_back_all(address, &info).await;
             }
@@ -316,7 +321,7 @@ impl Session {
         &self,
         address: &Address,
         info: &ConsumerInfo,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Owed, BrokerError> {
         let Address { stream, consumer, .. } = address;
         let (floor, last) = (info.ack_floor.stream_seq, info.delivered.stream_seq);
         let mut messages = Vec::new();
@@ -336,7 +341,8 @@ impl Session {
         let replies = messages.into_iter().map(|seq| {
             Subject::from(format!("$JS.ACK.{stream}.{consumer}.1.{seq}.{delivery}.1.0"))
         });
-        self.settle_all(replies, NAK).await
+        self.settle_all(replies, NAK).await?;
+        Ok(Owed::by(info))
     }
 }
 

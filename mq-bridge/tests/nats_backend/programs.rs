@@ -8,8 +8,8 @@ use mq_bridge::{
 };
 
 use crate::steps::{
-    ack, api, config, confirmed, consume, depth, ended, kept, open, send, send_topic, start, take,
-    texts, until,
+    ack, api, config, confirmed, consume, depth, ended, kept, open, send, send_topic, start,
+    start_old, take, texts, until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,4 +134,43 @@ async fn brokers_with_different_prefixes_know_nothing_of_each_other() {
     send(&broker, "q", &["x"]).await;
     assert_eq!(depth(&other, &Source::queue("q")).await, 0);
     assert_eq!(depth(&broker, &Source::queue("q")).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nats-server from Python's packages"]
+async fn who_takes_over_gets_what_was_given_back_in_the_order_of_the_stream() {
+    for server in [start().await, start_old().await] {
+        let bare = async_nats::connect(server.url()).await.unwrap();
+        let broker = open(&server.url()).await;
+        broker.declare(&Declaration::queue("q")).await.unwrap();
+        let sent: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        send(&broker, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let mut replies = bare.subscribe("replies").await.unwrap();
+        let request = r#"{"batch":18}"#.into();
+        let next = "$JS.API.CONSUMER.MSG.NEXT.mq-queues.q";
+        bare.publish_with_reply(next, "replies", request).await.unwrap();
+        let mut held = Vec::new();
+        while held.len() < 18 {
+            held.push(replies.next().await.unwrap().reply.unwrap());
+        }
+        // One is done; the others come back from the middle on, and then backwards.
+        let done = held.remove(3);
+        bare.request(done, "+ACK".into()).await.unwrap();
+        held.rotate_left(8);
+        held[6..].reverse();
+        for reply in held {
+            bare.request(reply, "-NAK".into()).await.unwrap();
+        }
+        let options = SubscribeOptions::new().with_prefetch(4, usize::MAX).with_takeover(true);
+        let mut consumer = broker.subscribe(Source::queue("q"), options).await.unwrap();
+        let mut came = Vec::new();
+        while came.len() < 19 {
+            let taken = take(&mut consumer, 4.min(19 - came.len())).await;
+            came.extend(texts(&taken).iter().map(|text| (*text).to_owned()));
+            ack(&consumer, &taken).await;
+        }
+        let expected: Vec<&String> = sent.iter().filter(|text| *text != "3").collect();
+        assert_eq!(came.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(depth(&broker, &Source::queue("q")).await, 0);
+    }
 }
