@@ -10,6 +10,7 @@ use crate::auth::{Authenticator, AuthenticatorChain};
 use crate::authorizer::{Authorizer, Closed, MembersOnly, Rule, Rules};
 use crate::blob::BlobStore;
 use crate::clock::Clock;
+use crate::connections::ConnectionLimits;
 use crate::directory::{Directory, MemoryDirectory, RememberingDirectory};
 use crate::gateway::Gateway;
 use crate::interceptor::Interceptor;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub session: Arc<server::Config>,
     /// Bounds of connections.
     pub transport: TransportConfig,
+    /// How many connections there may be.
+    pub connections: ConnectionLimits,
     /// The `server` header of CONNECTED.
     pub server: String,
     /// What happens to a subscriber of `/topic` that does not read fast enough.
@@ -141,6 +144,7 @@ impl Default for Settings {
         Self {
             session: Arc::new(server::Config::default().max_queued(MAX_QUEUED)),
             transport: TransportConfig::DEFAULT,
+            connections: ConnectionLimits::DEFAULT,
             server: concat!("im-gateway/", env!("CARGO_PKG_VERSION")).to_owned(),
             overflow: Overflow::DropOldest,
             pipeline_bytes: 64 * 1024 * 1024,
@@ -268,6 +272,12 @@ impl GatewayBuilder {
     /// Sets the bounds of connections.
     pub fn transport(mut self, config: TransportConfig) -> Self {
         self.settings.transport = config;
+        self
+    }
+
+    /// Sets how many connections there may be. Default: [`ConnectionLimits::DEFAULT`].
+    pub const fn connections(mut self, limits: ConnectionLimits) -> Self {
+        self.settings.connections = limits;
         self
     }
 

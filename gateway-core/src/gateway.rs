@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use mq_bridge::{Broker, BrokerError, Message, Publish, Source, Target};
 use stomp_ws::{TcpAcceptor, Transport};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -19,6 +20,7 @@ use crate::blob::BlobStore;
 use crate::builder::{GatewayBuilder, Settings};
 use crate::changes::change_of;
 use crate::clock::Clock;
+use crate::connections::{Admission, ConnectionRefused, Connections};
 use crate::consumed::Consumed;
 use crate::destination::Destination;
 use crate::directory::{Contact, Directory, DirectoryError, HistoryFrom, Member, Role};
@@ -43,6 +45,11 @@ use crate::store::{
 
 /// How long a person stays online after the last session ended: a page reload is no news.
 const PRESENCE_GRACE: Duration = Duration::from_secs(3);
+
+/// How many at a time of those who get no place are told so; the others are cut off.
+const REFUSALS: usize = 64;
+/// How long that may take.
+const REFUSAL: Duration = Duration::from_secs(2);
 
 /// The whole messenger of one node: sessions, routing, inboxes, timelines, presence.
 ///
@@ -69,6 +76,8 @@ pub(crate) struct Inner {
     authorizer: Arc<dyn Authorizer>,
     /// Decides about guests.
     guests: Arc<dyn Authorizer>,
+    pub(crate) connections: Arc<Connections>,
+    refusals: Arc<Semaphore>,
     pub(crate) hub: Hub,
     pub(crate) consumed: Consumed,
     pub(crate) drops: Drops,
@@ -143,6 +152,8 @@ impl Gateway {
         Self {
             inner: Arc::new(Inner {
                 people: People::start(presence, Arc::clone(&broker), clock.clone(), stop.clone()),
+                connections: Connections::new(settings.connections),
+                refusals: Arc::new(Semaphore::new(REFUSALS)),
                 settings,
                 clock,
                 hub: Hub::new(Arc::clone(&broker), drops.clone()),
@@ -349,8 +360,20 @@ impl Gateway {
         self.inner.store.shared().is_none_or(|shared| shared.lease().is_some())
     }
 
+    /// Takes a place for a connection, before anything is done for it; this is done already by what serves connections.
+    ///
+    /// A server that holds one for each connection that it accepts puts a clone into the extensions of its requests:
+    /// then [`websocket`](crate::websocket) takes no second one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionRefused`] where there are as many as there may be ([`ConnectionLimits`](crate::ConnectionLimits)).
+    pub fn admit(&self, address: Option<IpAddr>) -> Result<Admission, ConnectionRefused> {
+        self.inner.connections.admit(address)
+    }
+
     /// Serves a connection that was made elsewhere, until it ends. `address` is the client's, to slow
-    /// down guessing of passwords.
+    /// down guessing of passwords. One too many gets an ERROR.
     ///
     /// # Cancel safety
     ///
@@ -360,7 +383,7 @@ impl Gateway {
         transport: Transport,
         address: Option<IpAddr>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        session::run(self.clone(), transport, address, None)
+        session::run(self.clone(), transport, address, None, self.admit(address))
     }
 
     /// Serves STOMP over TCP until the gateway stops.
@@ -391,10 +414,30 @@ impl Gateway {
         address: Option<IpAddr>,
         presented: Option<Credentials>,
     ) {
-        if self.inner.stop.is_cancelled() {
+        self.spawn_admitted(transport, address, presented, self.admit(address));
+    }
+
+    pub(crate) fn spawn_admitted(
+        &self,
+        transport: Transport,
+        address: Option<IpAddr>,
+        presented: Option<Credentials>,
+        admission: Result<Admission, ConnectionRefused>,
+    ) {
+        let inner = &self.inner;
+        if inner.stop.is_cancelled() {
             return;
         }
-        self.inner.tasks.spawn(session::run(self.clone(), transport, address, presented));
+        let is_refused = admission.is_err();
+        let session = session::run(self.clone(), transport, address, presented, admission);
+        if !is_refused {
+            inner.tasks.spawn(session);
+        } else if let Ok(permit) = Arc::clone(&inner.refusals).try_acquire_owned() {
+            inner.tasks.spawn(async move {
+                let _ = tokio::time::timeout(REFUSAL, session).await;
+                drop(permit);
+            });
+        }
     }
 
     /// Takes no new session and ends the others, each at a moment of its own ([`Drain`](crate::Drain)) with close code

@@ -9,6 +9,7 @@ mod blob;
 mod builder;
 mod changes;
 mod clock;
+mod connections;
 mod consumed;
 mod destination;
 mod directory;
@@ -70,6 +71,7 @@ pub use blob::{
 };
 pub use builder::{Drain, GatewayBuilder, Settings};
 pub use clock::Clock;
+pub use connections::{Admission, ConnectionLimits, ConnectionRefused};
 pub use destination::{Destination, DestinationError, MAX_DESTINATION, UserDestination};
 pub use directory::{
     Contact, Device, Directory, DirectoryError, GroupSettings, HistoryFrom, MAX_BLOCKED,

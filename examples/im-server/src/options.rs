@@ -280,6 +280,27 @@ pub(crate) struct Options {
     )]
     pub(crate) rest_rate: u32,
 
+    /// Connections at most, HTTP and STOMP together; 0 for as many as come
+    #[arg(
+        help_heading = "Permissions and limits",
+        long,
+        env = "IM_MAX_CONNECTIONS",
+        value_name = "COUNT",
+        default_value_t = 100_000
+    )]
+    pub(crate) max_connections: usize,
+
+    /// Connections from one address at most, which of IPv6 is a /64; 0 for as many as come. A proxy makes all
+    /// clients one address
+    #[arg(
+        help_heading = "Permissions and limits",
+        long,
+        env = "IM_MAX_CONNECTIONS_PER_ADDRESS",
+        value_name = "COUNT",
+        default_value_t = 0
+    )]
+    pub(crate) max_connections_per_address: usize,
+
     /// Let webhooks call loopback, private and link-local addresses
     #[arg(
         help_heading = "Programs of others",

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use gateway_core::{
-    AttachmentLimits, BlobError, Closed, Directory, DirectoryError, Drain, FolderBlobs, Gateway,
-    GatewayError, HttpClient, HttpNotifier, Interceptor, JwtAuthenticator, JwtOptions,
-    MemoryDirectory, MemoryPresence, MemoryRegistry, MemoryStore, MessageId, MessageStore,
-    NotifyOptions, PasswordError, PasswordHasher, PostgresOptions, PresenceStore, RateLimit, Reach,
-    Registry, RestApi, Retention, RetentionRules, Rules, Secret, SqliteStore, StorageRules,
-    StoreError, TokenKey, UserName, WebhookOptions, Webhooks, operations, websocket,
+    AttachmentLimits, BlobError, Closed, ConnectionLimits, Directory, DirectoryError, Drain,
+    FolderBlobs, Gateway, GatewayError, HttpClient, HttpNotifier, Interceptor, JwtAuthenticator,
+    JwtOptions, MemoryDirectory, MemoryPresence, MemoryRegistry, MemoryStore, MessageId,
+    MessageStore, NotifyOptions, PasswordError, PasswordHasher, PostgresOptions, PresenceStore,
+    RateLimit, Reach, Registry, RestApi, Retention, RetentionRules, Rules, Secret, SqliteStore,
+    StorageRules, StoreError, TokenKey, UserName, WebhookOptions, Webhooks, operations, websocket,
     websocket_with_cookie,
 };
 use mq_bridge::BrokerError;
@@ -121,7 +121,8 @@ pub(crate) async fn run(plan: Plan) -> Result<(), StartError> {
         let gateway = gateway.clone();
         async move { gateway.serve_tcp(acceptor).await }
     });
-    let http = tokio::spawn(http::serve(http_listener, tls, router, ended.clone()));
+    let http =
+        tokio::spawn(http::serve(http_listener, tls, gateway.clone(), router, ended.clone()));
 
     ended.cancelled().await;
     let bound = gateway.settings().drain.longest + FINISH;
@@ -236,6 +237,10 @@ async fn assemble(
         .broadcasters(admins.iter().cloned())
         .rules(options.allow.clone())
         .guests(Arc::new(Rules::new(options.guests.clone(), Arc::new(Closed::new()))))
+        .connections(ConnectionLimits::new(
+            options.max_connections,
+            options.max_connections_per_address,
+        ))
         .drain(Drain::new(Drain::DEFAULT.per_second, Duration::from_secs(options.drain.into())))
         .storage(Arc::new(options.store_only.iter().cloned().collect::<StorageRules>()))
         .retention(RetentionRules::new().rule("*", retention(options)))

@@ -172,10 +172,14 @@ fn labelled(text: &mut String, gateway: &Gateway) {
         };
         (name.to_owned(), drops.of(reason))
     });
+    let connections = &gateway.inner.connections;
+    let refused = [("total", &connections.over_total), ("address", &connections.over_address)];
+    let refused = refused.map(|(limit, counter)| (limit.to_owned(), counter));
     for (name, help, label, counters) in [
         ("im_frames_total", "STOMP frames, but for heart-beats", "direction", frames.as_slice()),
         ("im_sign_ins_total", "CONNECTs", "outcome", &sign_ins),
         ("im_dropped_total", "Live messages dropped for slow subscribers", "reason", &dropped),
+        ("im_connections_refused_total", "Connections there was no place for", "limit", &refused),
     ] {
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
         for (value, counter) in counters {

@@ -62,7 +62,7 @@ impl Problem {
         }
     }
 
-    fn later(detail: impl Into<String>, after: Duration) -> Self {
+    pub(super) fn later(detail: impl Into<String>, after: Duration) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         problem.retry_after = Some(after);
         problem

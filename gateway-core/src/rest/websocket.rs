@@ -1,18 +1,26 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any};
 use stomp_ws::OriginPolicy;
 use stomp_ws::axum::StompUpgrade;
 
 use super::cookie::SessionCookie;
+use super::problem::Problem;
 use crate::auth::Credentials;
+use crate::connections::Admission;
 use crate::gateway::Gateway;
 
+/// When whoever was not taken, as there are too many connections, may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// The STOMP endpoint of a gateway, over WebSocket: a route of an axum router.
+///
+/// A connection for which there is [no place](Gateway::admit) is answered with 503.
 ///
 /// `origins` decides which web pages may open it. A CONNECT without a passcode is signed in by the `Authorization`
 /// header of the upgrade, if there is one, and if not every page on the web may open the endpoint.
@@ -72,8 +80,15 @@ fn serve(
     upgrade: StompUpgrade,
 ) -> Response {
     let address = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let admission =
+        match extensions.get::<Admission>().cloned().map_or_else(|| gateway.admit(address), Ok) {
+            Ok(admission) => admission,
+            Err(refused) => {
+                return Problem::later(refused.to_string(), RETRY_AFTER).into_response();
+            }
+        };
     let config = gateway.settings().transport;
     upgrade.origin_policy(origins).config(config).on_upgrade(move |transport| async move {
-        gateway.spawn_presenting(transport, address, presented);
+        gateway.spawn_admitted(transport, address, presented, Ok(admission));
     })
 }

@@ -24,6 +24,7 @@ use super::send::{Outcome, Route, check_send};
 use super::subscribe::{self, Kind, Opened};
 use crate::auth::{AuthError, Credentials, is_guest};
 use crate::authorizer::Action;
+use crate::connections::{Admission, ConnectionRefused};
 use crate::destination::Destination;
 use crate::error::{GatewayError, RefusedError};
 use crate::gateway::{Gateway, Inner};
@@ -46,11 +47,16 @@ pub(crate) fn run(
     transport: Transport,
     address: Option<IpAddr>,
     presented: Option<Credentials>,
+    admission: Result<Admission, ConnectionRefused>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let config = Arc::clone(&gateway.inner.settings.session);
     gateway.inner.metrics.connections.enter();
     let connection = ServerConnection::new(transport, config);
-    let session = Session {
+    let (admission, refused) = match admission {
+        Ok(admission) => (Some(admission), None),
+        Err(refused) => (None, Some(refused)),
+    };
+    let mut session = Session {
         inner: Arc::clone(&gateway.inner),
         gateway,
         connection,
@@ -71,7 +77,12 @@ pub(crate) fn run(
         replies: HashMap::new(),
         route: None,
         away: false,
+        _admission: admission,
     };
+    if let Some(refused) = refused {
+        let reply = ErrorReply::new(refused.to_string()).header("retry", "true");
+        session.end(CloseCode::OVERLOAD, reply);
+    }
     Box::new(session).serve()
 }
 
@@ -137,6 +148,8 @@ pub(super) struct Session {
     pub(super) route: Option<Route>,
     /// The client has said that nobody looks at it.
     pub(super) away: bool,
+    /// Its place among the connections that there may be.
+    _admission: Option<Admission>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "matched at once, not kept")]
@@ -623,7 +636,7 @@ mod tests {
         let gateway = Gateway::builder().build().unwrap();
         let (near, _far) = tokio::io::duplex(64);
         let transport = Transport::stream(near, TransportConfig::DEFAULT);
-        let served = run(gateway, transport, None, None);
+        let served = run(gateway.clone(), transport, None, None, gateway.admit(None));
         let sizes = (size_of_val(&served), size_of::<Session>());
         assert!(sizes.0 <= 3072 && sizes.1 <= 2048, "{sizes:?}");
     }
