@@ -9,8 +9,10 @@ use mq_bridge::{Broker, BrokerError, Message, Publish, Source, Target};
 use stomp_ws::{TcpAcceptor, Transport};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::address;
@@ -42,6 +44,7 @@ use crate::sessions::SessionTable;
 use crate::store::{
     ConversationSummary, Marker, MessageId, MessageStore, NewMessage, Page, Position, StoredMessage,
 };
+use crate::trace::{self, TRACEPARENT};
 
 /// How long a person stays online after the last session ended: a page reload is no news.
 const PRESENCE_GRACE: Duration = Duration::from_secs(3);
@@ -81,7 +84,7 @@ pub(crate) struct Inner {
     pub(crate) hub: Hub,
     pub(crate) consumed: Consumed,
     pub(crate) drops: Drops,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pipeline: Mutex<Option<Pipeline>>,
     pipeline_task: Mutex<Option<JoinHandle<()>>>,
     people: People,
@@ -137,7 +140,9 @@ impl Gateway {
         guests: Arc<dyn Authorizer>,
         presence: Arc<dyn PresenceStore>,
     ) -> Self {
+        let metrics = Arc::<Metrics>::default();
         let (pipeline, task) = Pipeline::start(
+            Arc::clone(&metrics),
             clock.clone(),
             Arc::clone(&store),
             Arc::clone(&directory),
@@ -159,7 +164,7 @@ impl Gateway {
                 hub: Hub::new(Arc::clone(&broker), drops.clone()),
                 drops,
                 consumed: Consumed::default(),
-                metrics: Metrics::default(),
+                metrics,
                 broker,
                 store,
                 directory,
@@ -222,6 +227,14 @@ impl Gateway {
     ///
     /// A send that was dropped may have happened; the same idempotency key makes the repeat harmless.
     pub async fn send(&self, request: SendRequest) -> Result<Sent, GatewayError> {
+        let parent = request.headers.iter().find(|(name, _)| name == TRACEPARENT);
+        match parent.and_then(|(_, parent)| trace::sending(parent)) {
+            Some(span) => self.submit(request).instrument(span).await,
+            None => self.submit(request).await,
+        }
+    }
+
+    async fn submit(&self, request: SendRequest) -> Result<Sent, GatewayError> {
         let signal = !matches!(request.kind, SendKind::Stored(_));
         let action = send_action(&request.destination, signal);
         self.inner.authorize(&request.from, action, &request.destination).await?;
@@ -529,7 +542,9 @@ impl Inner {
         conversation: &ConversationId,
         page: Page,
     ) -> Result<Vec<StoredMessage>, GatewayError> {
+        let since = Instant::now();
         let mut messages = self.store.history(conversation, page).await?;
+        self.metrics.read_time.observe(since.elapsed());
         let now = self.clock.now_millis();
         messages.iter_mut().for_each(|message| message.fade(now));
         Ok(messages)
@@ -547,6 +562,7 @@ impl Inner {
         if !self.interceptors.is_empty() {
             intercept(&self.interceptors, &mut request).await?;
         }
+        trace::drop_stray(&mut request.headers);
         if let Some(conversation) = request.destination.conversation(&request.from) {
             return match request.kind {
                 SendKind::Stored(_) => self.submit_message(conversation, request).await,

@@ -47,6 +47,7 @@ mod store;
 mod sweep;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+mod trace;
 #[cfg(feature = "webhooks")]
 mod webhooks;
 

@@ -23,6 +23,11 @@ pub(crate) struct Metrics {
     pub(crate) receipt_time: Histogram,
     /// From the timestamp of a message to its MESSAGE
     pub(crate) delivery_time: Histogram,
+    /// Of the store: to append a batch of messages, and to read a page of history
+    pub(crate) append_time: Histogram,
+    pub(crate) read_time: Histogram,
+    /// From the publishing of a batch of stored messages to its confirmation by the broker
+    pub(crate) confirm_time: Histogram,
 }
 
 /// Commands of clients, as they are counted

@@ -12,6 +12,7 @@ use crate::destination::Destination;
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::presence::Presence;
 use crate::store::{MessageId, MessageKind, STORED, StoredMessage};
+use crate::trace::{self, TRACEPARENT, TRACESTATE};
 
 /// Headers that the gateway keeps for itself begin with this; they never reach a client, and none
 /// is taken from one.
@@ -60,8 +61,8 @@ pub(crate) struct Stamp<'a> {
 }
 
 /// Whether a header of a SEND goes on to the receivers.
-pub(crate) fn is_relayed(name: &str) -> bool {
-    !name.starts_with(INTERNAL) && !NOT_RELAYED.contains(&name)
+pub(crate) fn is_relayed(name: &str, value: &str) -> bool {
+    !name.starts_with(INTERNAL) && !NOT_RELAYED.contains(&name) && trace::is_sound(name, value)
 }
 
 /// The message of a SEND to a queue, a topic or a user destination: the server's own headers
@@ -75,12 +76,22 @@ pub(crate) fn from_send<N: AsRef<str>, V: AsRef<str>>(
     let mut all = Headers::builder_with_capacity(256);
     stamp.put(&mut all);
     let mut expires = None;
+    let mut state = None;
     for (name, value) in headers {
+        if name.as_ref() == TRACESTATE {
+            state = state.or(Some(value));
+            continue;
+        }
         let (name, value) = (name.as_ref(), value.as_ref());
-        if is_relayed(name) && name != "idempotency-key" && !all.contains(name) {
+        if is_relayed(name, value) && name != "idempotency-key" && !all.contains(name) {
             all.push(name, value);
             expires = expires.or_else(|| expiry(std::iter::once((name, value))));
         }
+    }
+    if let Some(state) = state.as_ref().map(V::as_ref).filter(|state| is_relayed(TRACESTATE, state))
+        && all.contains(TRACEPARENT)
+    {
+        all.push(TRACESTATE, state);
     }
     let message = Message::new(body).with_headers(all.build());
     match expires {

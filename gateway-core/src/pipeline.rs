@@ -35,6 +35,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::GatewayError;
+use crate::metrics::Metrics;
 use crate::names::{ConversationId, DeviceName, UserName};
 use crate::outgoing;
 use crate::store::{
@@ -99,6 +100,7 @@ impl Pipeline {
     /// Starts the pipeline's task. It first publishes what an earlier process left in the outbox.
     /// It ends when the last entrance is dropped and all that came in is done.
     pub(crate) fn start(
+        metrics: Arc<Metrics>,
         clock: Clock,
         store: Arc<dyn MessageStore>,
         directory: Arc<dyn Directory>,
@@ -108,6 +110,7 @@ impl Pipeline {
         let (jobs, waiting) = mpsc::channel(BATCH);
         let budget_size = budget.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         let worker = Worker {
+            metrics,
             clock,
             store,
             directory,
@@ -185,6 +188,7 @@ fn cost(message: &NewMessage) -> usize {
 }
 
 struct Worker {
+    metrics: Arc<Metrics>,
     clock: Clock,
     store: Arc<dyn MessageStore>,
     directory: Arc<dyn Directory>,
@@ -210,8 +214,12 @@ struct Worker {
 /// A batch, and its confirmation.
 struct Publishing {
     ids: Vec<OutboxId>,
+    since: Instant,
     confirm: Confirm,
 }
+
+/// What was published, when, and what came of it.
+type Outcome = (Vec<OutboxId>, Instant, Result<(), BrokerError>);
 
 /// What was taken out of the outbox, or could not be.
 type Marked = Result<Vec<OutboxId>, Vec<OutboxId>>;
@@ -289,7 +297,9 @@ impl Worker {
         let (messages, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let store = Arc::clone(&self.store);
         let lease = self.lease();
+        let since = Instant::now();
         let stored = self.meanwhile(store.append(messages.clone())).await;
+        self.metrics.append_time.observe(since.elapsed());
         if stored.len() != messages.len() {
             let fault = StoreError::Unusable("the store answered for another number".to_owned());
             answers.into_iter().for_each(|answer| {
@@ -324,7 +334,7 @@ impl Worker {
         if !self.broken && !batch.is_empty() {
             self.tried(&ids);
             let confirm = self.broker.publish_batch(batch);
-            self.publishing = Some(Publishing { ids, confirm });
+            self.publishing = Some(Publishing { ids, since: Instant::now(), confirm });
         }
     }
 
@@ -378,7 +388,10 @@ impl Worker {
         }
     }
 
-    fn settle_batch(&mut self, (ids, outcome): (Vec<OutboxId>, Result<(), BrokerError>)) {
+    fn settle_batch(&mut self, (ids, since, outcome): Outcome) {
+        if outcome.is_ok() {
+            self.metrics.confirm_time.observe(since.elapsed());
+        }
         for id in ids {
             self.settle(id, &outcome);
         }
@@ -463,15 +476,13 @@ fn publication(message: &StoredMessage, targets: Vec<String>) -> Publish {
 }
 
 /// The outcome of the batch, if there is one; else never. Cancel safe.
-async fn confirmed(
-    publishing: &mut Option<Publishing>,
-) -> (Vec<OutboxId>, Result<(), BrokerError>) {
+async fn confirmed(publishing: &mut Option<Publishing>) -> Outcome {
     match publishing {
         Some(batch) => {
             let outcome = (&mut batch.confirm).await;
-            let ids = std::mem::take(&mut batch.ids);
+            let (ids, since) = (std::mem::take(&mut batch.ids), batch.since);
             *publishing = None;
-            (ids, outcome)
+            (ids, since, outcome)
         }
         None => std::future::pending().await,
     }

@@ -130,7 +130,8 @@ impl SendRequest {
     }
 
     /// Adds a header as a SEND carries it. `idempotency-key` is taken as such; headers that belong to
-    /// the SEND itself, or that only the server sets, are passed over, and so are repeats of a name.
+    /// the SEND itself, or that only the server sets, are passed over, and so are repeats of a name, and a
+    /// `traceparent` or `tracestate` that is none.
     ///
     /// # Errors
     ///
@@ -142,7 +143,8 @@ impl SendRequest {
             }
             return self.with_idempotency_key(value);
         }
-        if outgoing::is_relayed(name) && !self.headers.iter().any(|(known, _)| known == name) {
+        if outgoing::is_relayed(name, value) && !self.headers.iter().any(|(known, _)| known == name)
+        {
             self.headers.push((name.to_owned(), value.to_owned()));
         }
         Ok(self)

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use common::*;
-use gateway_core::{Gateway, operations};
+use gateway_core::{ConversationId, Gateway, Page, operations};
 use stomp_ws::client::ConnectOptions;
 use tower::ServiceExt as _;
 
@@ -45,6 +45,9 @@ async fn what_happens_is_counted_and_timed() {
     let (mut topic, _) = bob.subscribe("/topic/x").confirmed().await.unwrap();
     send(&alice, "/topic/x", "live").await;
     topic.recv().await.unwrap();
+    let page = Page::latest(10);
+    let id = ConversationId::direct(&user("alice"), &user("bob"));
+    gateway.history(&user("bob"), &id, page).await.unwrap();
 
     // What was counted last is told when the session waits again.
     let seen = async {
@@ -79,6 +82,11 @@ async fn what_happens_is_counted_and_timed() {
         ("im_receipt_seconds_bucket{le=\"+Inf\"}", 4.0),
         // The first of the session; the others are not timed.
         ("im_delivery_seconds_count", 1.0),
+        // The news of the group, and three messages that waited for one another.
+        ("im_store_append_seconds_count", 4.0),
+        ("im_broker_confirm_seconds_count", 4.0),
+        ("im_store_read_seconds_count", 1.0),
+        ("im_connections_refused_total{limit=\"total\"}", 0.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name} in {samples:#?}");
     }

@@ -78,6 +78,6 @@ pub(crate) async fn intercept(
         interceptor.intercept(&mut draft).await?;
     }
     // What only the server says, an interceptor does not say either.
-    request.headers.retain(|(name, _)| crate::outgoing::is_relayed(name));
+    request.headers.retain(|(name, value)| crate::outgoing::is_relayed(name, value));
     Ok(())
 }

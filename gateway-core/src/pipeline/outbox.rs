@@ -167,8 +167,9 @@ impl Worker {
                 })
                 .unzip();
             self.tried(&ids);
+            let since = Instant::now();
             match self.broker.publish_batch(batch.clone()).await {
-                Ok(()) => self.settle_batch((ids, Ok(()))),
+                Ok(()) => self.settle_batch((ids, since, Ok(()))),
                 Err(error) if is_final(&error) => self.publish_singly(ids, batch).await?,
                 Err(error) => return Err(error.into()),
             }

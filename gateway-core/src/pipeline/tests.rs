@@ -205,8 +205,14 @@ async fn bench() -> Bench {
     let source = Source::durable("inbox");
     let inbox = broker.subscribe(source, SubscribeOptions::new()).await.unwrap();
     let directory = Arc::new(MemoryDirectory::new());
-    let (pipeline, _) =
-        Pipeline::start(Clock::system(), store.clone(), directory, broker.clone(), 1 << 20);
+    let (pipeline, _) = Pipeline::start(
+        Arc::default(),
+        Clock::system(),
+        store.clone(),
+        directory,
+        broker.clone(),
+        1 << 20,
+    );
     Bench { broker, store, pipeline, inbox }
 }
 

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use crate::destination::Destination;
 use crate::names::{ConversationId, UserName};
 use crate::send::{SendRequest, Sent};
+use crate::trace::{TRACEPARENT, TRACESTATE};
 
 pub(super) use crate::archive::MessageLine as Message;
 
@@ -67,8 +68,12 @@ pub(super) struct Receipt {
 #[utoipa::path(
     post, path = "/messages", tag = "messages", operation_id = "send",
     security(("key" = ["send"])),
-    params(("Idempotency-Key" = Option<String>, Header,
-        description = "The same key from the same sender within 24 hours sends nothing new.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The same key from the same sender within 24 hours sends nothing new."),
+        ("traceparent" = Option<String>, Header,
+            description = "The trace that the message belongs to (W3C); it travels along, with `tracestate`."),
+    ),
     request_body = Outgoing,
     responses((status = 201, description = "It was sent.", body = Receipt))
 )]
@@ -126,6 +131,13 @@ fn request(
     }
     if let Some(message) = &outgoing.in_reply_to {
         request = request.with_header("in-reply-to", message)?;
+    }
+    for name in [TRACEPARENT, TRACESTATE] {
+        // Several of one are one list, and no `traceparent`.
+        let all = headers.get_all(name).iter().map(|value| value.to_str());
+        if let Ok(all) = all.collect::<Result<Vec<_>, _>>() {
+            request = request.with_header(name, &all.join(","))?;
+        }
     }
     Ok(request)
 }

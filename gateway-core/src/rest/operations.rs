@@ -146,6 +146,17 @@ async fn metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
             "From the timestamp of a message to its MESSAGE, for one of sixteen of each session",
             &counts.delivery_time,
         ),
+        (
+            "im_store_append_seconds",
+            "The storing of a batch of messages, in one transaction",
+            &counts.append_time,
+        ),
+        ("im_store_read_seconds", "The reading of a page of history", &counts.read_time),
+        (
+            "im_broker_confirm_seconds",
+            "From the publishing of a batch of stored messages to its confirmation",
+            &counts.confirm_time,
+        ),
     ] {
         timed(&mut text, name, help, histogram);
     }

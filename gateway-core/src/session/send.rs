@@ -6,6 +6,7 @@ use futures::future::{BoxFuture, FutureExt};
 use mq_bridge::{BrokerError, Publish, Target};
 use stomp_codec::server::AckMode;
 use stomp_codec::{ByteStr, view};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::run::{Session, Who};
@@ -16,6 +17,7 @@ use crate::error::GatewayError;
 use crate::gateway::{Inner, send_action, shown, target_of};
 use crate::names::UserName;
 use crate::send::{SendRequest, Sent, check_key};
+use crate::trace::{self, TRACEPARENT};
 
 /// Where a client sends a new token, before the one that it signed in with ends.
 const RENEW: &str = "/session/renew";
@@ -56,6 +58,17 @@ impl Route {
 impl Session {
     /// Hands a SEND in. What comes back is its outcome.
     pub(super) async fn on_send(&mut self, send: &view::Send) -> Result<Outcome, GatewayError> {
+        let parent = send.header(TRACEPARENT);
+        let Some(span) = parent.and_then(|parent| trace::sending(&parent)) else {
+            return self.hand_in(send).await;
+        };
+        match Box::pin(self.hand_in(send)).instrument(span.clone()).await? {
+            Outcome::Waiting(outcome) => Ok(Outcome::Waiting(outcome.instrument(span).boxed())),
+            done @ Outcome::Done(_) => Ok(done),
+        }
+    }
+
+    async fn hand_in(&mut self, send: &view::Send) -> Result<Outcome, GatewayError> {
         let who = self.who()?;
         let text = send.destination().unwrap_or_default();
         let known = self.route.take().filter(|route| route.text == text);

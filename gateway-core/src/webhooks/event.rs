@@ -122,6 +122,11 @@ impl Data {
         self.timestamp
     }
 
+    /// A header that travelled with the message.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
     pub(super) fn conversation(&self) -> Option<&str> {
         self.conversation.as_deref()
     }

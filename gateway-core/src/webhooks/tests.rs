@@ -144,6 +144,30 @@ async fn what_happens_is_told_signed_and_only_what_was_asked_for() {
 
 /// P3: a failure holds back its own conversation, and nothing overtakes in it.
 #[tokio::test]
+async fn the_trace_of_a_message_goes_on_in_the_call_and_what_is_none_does_not() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let gateway = gateway().await;
+    let mut receiver = Receiver::start(|_, _| StatusCode::NO_CONTENT.into_response()).await;
+    let webhooks = Webhooks::start(gateway.clone(), options(Reach::Everywhere));
+    subscribed(&webhooks, &receiver.url, &[EventKind::Message]).await;
+    for (parent, state, expected) in [
+        (PARENT, "rojo=1", [Some(PARENT), Some("rojo=1")]),
+        (PARENT, "no state", [Some(PARENT), None]),
+        ("00-0-0-00", "rojo=1", [None, None]),
+    ] {
+        let to = Destination::parse("/user/bob").unwrap();
+        let request = SendRequest::new(user("alice"), to, "x").with_header("tracestate", state);
+        let request = request.unwrap().with_header("traceparent", parent).unwrap();
+        gateway.send(request).await.unwrap();
+        let (headers, event, _) = receiver.event().await;
+        let named = ["traceparent", "tracestate"];
+        let called = named.map(|name| headers.get(name).map(|value| value.to_str().unwrap()));
+        let told = named.map(|name| event["data"]["headers"][name].as_str());
+        assert_eq!((called, told), (expected, expected), "{parent} {state}");
+    }
+}
+
+#[tokio::test]
 async fn p3_events_of_a_conversation_stay_in_order_through_failures() {
     let gateway = gateway().await;
     let webhooks = Webhooks::start(gateway.clone(), options(Reach::Everywhere));

@@ -2,6 +2,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -9,6 +10,7 @@ use mq_bridge::{
     Acker, BrokerError, Declaration, Delivery, EndReason, Publish, Source, SubscribeOptions,
 };
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use super::event::{Data, Event, EventKind, lane};
 use super::hook::Kept;
@@ -19,6 +21,7 @@ use crate::names::{ConversationId, UserName};
 use crate::presence::Presence;
 use crate::registry::RecordKind;
 use crate::store::StoreError;
+use crate::trace::{self, TRACEPARENT, TRACESTATE};
 
 /// How many events may be on their way to one webhook, and how many octets of them
 const PREFETCH: (u32, usize) = (256, 1 << 20);
@@ -248,12 +251,28 @@ impl Worker {
         id: &str,
         data: &Data,
     ) -> bool {
+        let told = self.tell_in_trace(receiver, calls, kind, id, data);
+        match data.header(TRACEPARENT).and_then(|parent| trace::telling(parent, &self.id, id)) {
+            Some(span) => told.instrument(span).await,
+            None => told.await,
+        }
+    }
+
+    async fn tell_in_trace(
+        &self,
+        receiver: &Receiver,
+        calls: &Semaphore,
+        kind: EventKind,
+        id: &str,
+        data: &Data,
+    ) -> bool {
         let event = Event { kind, timestamp: data.timestamp(), data };
         let Ok(body) = serde_json::to_vec(&event) else { return false };
         let body = Bytes::from(body);
+        let trace = trace_of(data);
         let mut backoff = self.options.first_backoff;
         for attempt in 1..=self.options.attempts {
-            let refused = match self.attempt(receiver, calls, id, body.clone()).await {
+            let refused = match self.attempt(receiver, calls, id, &trace, body.clone()).await {
                 Ok(()) => return true,
                 Err(Refused::Later(error)) => error,
                 Err(Refused::ForGood(error)) => {
@@ -287,12 +306,14 @@ impl Worker {
         receiver: &Receiver,
         calls: &Semaphore,
         id: &str,
+        trace: &HeaderMap,
         body: Bytes,
     ) -> Result<(), Refused> {
         let _call = calls.acquire().await;
         let seconds = self.gateway.inner.clock.now_millis() / 1000;
-        let headers = sign::headers(&receiver.secret, id, seconds, &body)
+        let mut headers = sign::headers(&receiver.secret, id, seconds, &body)
             .ok_or_else(|| Refused::ForGood("the secret is unreadable".to_owned()))?;
+        headers.extend(trace.clone());
         match self.options.client.post(&receiver.url, headers, body).await {
             Ok(answer) if answer.status.is_success() => Ok(()),
             Ok(answer) if answer.status.as_u16() == 410 => {
@@ -305,6 +326,18 @@ impl Worker {
             Err(error) => Err(Refused::Later(error.to_string())),
         }
     }
+}
+
+/// The trace context that a message came with: it is that of the call, too.
+fn trace_of(data: &Data) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in [TRACEPARENT, TRACESTATE] {
+        // What other programs have put into the broker nobody has looked at.
+        let value = data.header(name).filter(|value| trace::is_sound(name, value));
+        let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) else { break };
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    headers
 }
 
 /// Why an event was not taken.
