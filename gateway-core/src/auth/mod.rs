@@ -41,7 +41,6 @@ pub use jwt::{IssuedToken, JwtAuthenticator, JwtOptions, ShortTokenKey, TokenKey
 pub use key_set::{InvalidKeySet, KeySet};
 pub use known::KnownUsers;
 pub use limiter::AttemptLimiter;
-#[cfg(feature = "rest")]
 pub(crate) use limiter::network;
 pub use password::{
     MAX_PASSWORD_OCTETS, PasswordAuthenticator, PasswordError, PasswordHash, PasswordHasher,
