@@ -121,7 +121,8 @@ async fn attachments_go_with_the_last_message_that_refers_to_them(site: Site) {
         kept.push(("of a message that is not stored", id));
     }
 
-    assert_eq!(site.gateway.enforce_retention().await.unwrap(), 1);
+    // The gateway, which does so by itself, may have been first.
+    site.gateway.enforce_retention().await.unwrap();
     site.clock.advance(23 * HOUR);
     assert_eq!(site.gateway.sweep_attachments().await.unwrap(), 0, "all are too new");
     site.clock.advance(2 * HOUR);
