@@ -42,7 +42,8 @@ use crate::send::{SendKind, SendRequest, Sent};
 use crate::session::{self, declare_queue};
 use crate::sessions::SessionTable;
 use crate::store::{
-    ConversationSummary, Marker, MessageId, MessageStore, NewMessage, Page, Position, StoredMessage,
+    ConversationCursor, ConversationSummary, Marker, MessageId, MessageStore, NewMessage, Page,
+    Position, StoredMessage,
 };
 use crate::trace::{self, TRACEPARENT};
 
@@ -263,7 +264,7 @@ impl Gateway {
         Ok(History { messages, position })
     }
 
-    /// The conversations of a user, the latest first, at most `limit`.
+    /// The conversations of a user, the latest first, at most `limit`, those behind a place if one is given.
     ///
     /// # Errors
     ///
@@ -271,11 +272,12 @@ impl Gateway {
     pub async fn conversations(
         &self,
         user: &UserName,
+        after: Option<&ConversationCursor>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, GatewayError> {
         let groups = self.inner.directory.groups_of(user).await?;
         let others = ConversationId::of_groups(&groups);
-        let mut list = self.inner.store.conversations(user, &others, limit).await?;
+        let mut list = self.inner.store.conversations(user, &others, after, limit).await?;
         let now = self.inner.clock.now_millis();
         list.iter_mut()
             .filter_map(|line| line.last_message.as_mut())

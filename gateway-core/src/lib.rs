@@ -107,13 +107,13 @@ pub use rest::{
 pub use search::Found;
 pub use send::{SendKind, SendRequest, Sent};
 pub use store::{
-    Appended, Change, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent,
-    Formatter, Imported, InvalidCursor, InvalidMessageId, InvalidSearch, InvalidStorageRule, Keep,
-    MAX_KEY_OCTETS, MAX_PHRASES, MAX_QUERY_OCTETS, MAX_REACTION_OCTETS, MAX_REACTIONS, Marker,
-    Marks, MemoryStore, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,
-    Reaction, Renewal, Retention, RetentionRules, Search, SearchCursor, SearchScope, SearchTerms,
-    SharedOutbox, StoragePolicy, StorageRule, StorageRules, StoreError, StoredMessage, UnknownKeep,
-    UnknownMessageKind, Unpublished, UnreadRange,
+    Appended, Change, ChangeError, ConversationCursor, ConversationSummary, Cut, DEDUPE_MILLIS,
+    Epoch, Extent, Formatter, Imported, InvalidCursor, InvalidMessageId, InvalidSearch,
+    InvalidStorageRule, Keep, MAX_KEY_OCTETS, MAX_PHRASES, MAX_QUERY_OCTETS, MAX_REACTION_OCTETS,
+    MAX_REACTIONS, Marker, Marks, MemoryStore, MessageId, MessageKind, MessageStore, NewMessage,
+    OutboxId, Page, Position, Reaction, Renewal, Retention, RetentionRules, Search, SearchCursor,
+    SearchScope, SearchTerms, SharedOutbox, StoragePolicy, StorageRule, StorageRules, StoreError,
+    StoredMessage, UnknownKeep, UnknownMessageKind, Unpublished, UnreadRange,
 };
 #[cfg(feature = "postgres")]
 pub use store::{PostgresOptions, PostgresStore};

@@ -90,7 +90,7 @@ async fn comes_out_as_it_went_in(store: Arc<dyn MessageStore>, directory: Arc<dy
         assert_eq!(export(&to, of).await, wanted, "{of}");
     }
     let unread = async |gateway: &Gateway, who: &str| {
-        let list = gateway.conversations(&user(who), 9).await.unwrap();
+        let list = gateway.conversations(&user(who), None, 9).await.unwrap();
         let mut list: Vec<_> =
             list.into_iter().map(|line| (line.conversation, line.unread, line.markers)).collect();
         list.sort_by(|one, other| one.0.cmp(&other.0));

@@ -226,7 +226,10 @@ async fn p8_a_call_without_good_credentials_does_nothing() {
     }
     // mallory:right
     let good = Some("Basic bWFsbG9yeTpyaWdodA==");
-    assert_eq!(call(good, "GET", "/conversations", "").await.1, r#"{"conversations":[]}"#);
+    assert_eq!(
+        call(good, "GET", "/conversations", "").await.1,
+        r#"{"conversations":[],"next":null}"#
+    );
     for (method, path, json) in calls {
         let (status, body) = call(good, method, path, json).await;
         assert!(status.is_success(), "{method} {path}: {body}");

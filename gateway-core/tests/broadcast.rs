@@ -17,7 +17,7 @@ async fn gateway() -> Gateway {
 
 /// What `who` has of broadcasts: conversation and unread.
 async fn told(gateway: &Gateway, who: &str) -> Vec<(String, u64, usize)> {
-    let list = gateway.conversations(&user(who), 99).await.unwrap();
+    let list = gateway.conversations(&user(who), None, 99).await.unwrap();
     let told = list.into_iter().filter(|line| line.conversation.is_broadcast());
     told.map(|line| (line.conversation.to_string(), line.unread, line.markers.len())).collect()
 }

@@ -127,9 +127,9 @@ async fn an_expired_message_is_neither_delivered_nor_shown_nor_counted() {
     let secret = alice.send("/user/bob", "burns").header("expires", &until);
     secret.confirmed().await.unwrap();
     send(&alice, "/user/bob", "stays").await;
-    assert_eq!(gateway.conversations(&user("bob"), 9).await.unwrap()[0].unread, 2);
+    assert_eq!(gateway.conversations(&user("bob"), None, 9).await.unwrap()[0].unread, 2);
     clock.advance(Duration::from_secs(1));
-    assert_eq!(gateway.conversations(&user("bob"), 9).await.unwrap()[0].unread, 1);
+    assert_eq!(gateway.conversations(&user("bob"), None, 9).await.unwrap()[0].unread, 1);
     for device in ["bob", "new"] {
         let bob = connect_device(&gateway, "bob", device).await;
         let mut inbox = inbox(&bob).await;

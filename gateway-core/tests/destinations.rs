@@ -238,7 +238,7 @@ async fn signals_reach_the_connected_devices_and_move_markers_forward_only() {
     }
     let expected = [("typing", ""), ("delivered", "2"), ("read", "1"), ("read", "2")];
     assert_eq!(seen, expected.map(|(kind, up_to)| (kind.to_owned(), up_to.to_owned())));
-    let list = gateway.conversations(&user("bob"), 10).await.unwrap();
+    let list = gateway.conversations(&user("bob"), None, 10).await.unwrap();
     assert_eq!(list.first().map(|first| first.unread), Some(0));
 }
 

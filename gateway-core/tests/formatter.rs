@@ -45,7 +45,7 @@ async fn receivers_get_the_original_and_the_store_does_not() {
 
     let kept = &stored(&store).await[0];
     assert!(!kept.body.windows(3).any(|part| part == b"you"), "{:?}", kept.body);
-    let list = gateway.conversations(&user("bob"), 9).await.unwrap();
+    let list = gateway.conversations(&user("bob"), None, 9).await.unwrap();
     let last = list.iter().find_map(|line| line.last_message.as_ref()).unwrap();
     assert_eq!(last.body, "between you and me");
     let found = gateway.search(&user("bob"), None, "you".parse().unwrap(), None, 9).await.unwrap();

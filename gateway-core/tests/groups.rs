@@ -22,7 +22,7 @@ async fn seqs(gateway: &Gateway, name: &str) -> Vec<u64> {
 }
 
 async fn unread(gateway: &Gateway, name: &str) -> u64 {
-    let list = gateway.conversations(&user(name), 10).await.unwrap();
+    let list = gateway.conversations(&user(name), None, 10).await.unwrap();
     list.iter().map(|line| line.unread).sum()
 }
 

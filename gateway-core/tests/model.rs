@@ -414,7 +414,7 @@ impl World {
     async fn check(&mut self) {
         for who in 0..PEOPLE.len() {
             self.next_node();
-            let listed = self.gateway().conversations(&name(who), 100).await.unwrap();
+            let listed = self.gateway().conversations(&name(who), None, 100).await.unwrap();
             for summary in listed {
                 let talk = self.talks.entry(summary.conversation.to_string()).or_default();
                 let read = talk.read.get(&who).copied().unwrap_or(0);

@@ -197,7 +197,7 @@ impl World {
     async fn check(&self) -> Result<(), TestCaseError> {
         let now = self.clock.now_millis();
         for (who, name) in self.people.iter().enumerate() {
-            let list = self.gateway.conversations(name, 10).await.unwrap();
+            let list = self.gateway.conversations(name, None, 10).await.unwrap();
             for group in [true, false] {
                 let line = list.iter().find(|line| line.conversation == id(group));
                 let found = line.map_or(0, |line| line.unread);

@@ -41,8 +41,16 @@ export class Api {
     return (await this.#call("GET", `/users?q=${segment(text)}`)).users;
   }
 
+  /** All of them, page by page, the latest first. */
   async conversations() {
-    return (await this.#call("GET", "/conversations")).conversations;
+    const all = [];
+    const query = new URLSearchParams({ limit: 200 });
+    for (;;) {
+      const { conversations, next } = await this.#call("GET", `/conversations?${query}`);
+      all.push(...conversations);
+      if (!next) return all;
+      query.set("cursor", next);
+    }
   }
 
   /** One page of a conversation's history, in the order of `seq`. */

@@ -11,8 +11,8 @@ use super::*;
 use crate::directory::MemoryDirectory;
 use crate::lock::lock;
 use crate::store::{
-    ConversationSummary, Cut, Extent, Imported, Marker, Marks, MemoryStore, Page, Position, Search,
-    StoredMessage, Unpublished, UnreadRange,
+    ConversationCursor, ConversationSummary, Cut, Extent, Imported, Marker, Marks, MemoryStore,
+    Page, Position, Search, StoredMessage, Unpublished, UnreadRange,
 };
 
 /// A broker whose confirmations a test can hold back and decide.
@@ -128,9 +128,10 @@ impl MessageStore for SlowStore {
         &self,
         user: &UserName,
         others: &[ConversationId],
+        after: Option<&ConversationCursor>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        self.inner.conversations(user, others, limit).await
+        self.inner.conversations(user, others, after, limit).await
     }
 
     async fn unread(

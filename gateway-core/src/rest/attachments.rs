@@ -7,15 +7,19 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use utoipa::{IntoParams, ToSchema};
 
 use super::RestApi;
 use super::caller::Caller;
 use super::conversations::NO_SUCH_CONVERSATION;
-use super::input::{InPath, InQuery};
+use super::input::{InPath, InQuery, idempotency_key};
+use super::once::OTHER_BODY;
 use super::problem::Problem;
 use crate::error::GatewayError;
-use crate::names::ConversationId;
+use crate::keys::record_id;
+use crate::names::{ConversationId, UserName};
+use crate::registry::{Record, RecordKind};
 
 const NO_SUCH_ATTACHMENT: &str = "there is no such attachment";
 
@@ -39,6 +43,15 @@ pub(super) struct Attachment {
     size: u64,
 }
 
+/// What an upload with an idempotency key has made.
+#[derive(Serialize, Deserialize)]
+struct Made {
+    id: String,
+    size: u64,
+    /// A hash of the content and of all that was said about it.
+    digest: String,
+}
+
 /// Keep a file for the members of a conversation. The body is its content, `Content-Type` its type.
 #[utoipa::path(
     post, path = "/conversations/{id}/attachments", tag = "attachments", operation_id = "upload",
@@ -46,6 +59,8 @@ pub(super) struct Attachment {
     params(
         ("id" = String, Path, description = "`direct:ALICE:BOB`, the names sorted by octet, or `group:NAME`."),
         Named,
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The same upload with the same key gives the attachment that there is."),
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 201, description = "It is kept.", body = Attachment))
@@ -59,20 +74,73 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<(StatusCode, Json<Attachment>), Problem> {
     let id = ConversationId::new(&id).map_err(|_| Problem::not_found(NO_SUCH_CONVERSATION))?;
+    let key = idempotency_key(&headers)?;
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let content_type = text(header::CONTENT_TYPE).unwrap_or("application/octet-stream");
     let size = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let upload = rest.gateway.upload(&user, &id, &named.name, content_type, size).await;
     let mut upload = upload.map_err(|error| Problem::hiding(error, NO_SUCH_CONVERSATION))?;
+    let mut digest = Sha256::new();
+    for said in [id.as_str(), &named.name, content_type] {
+        // None of them has a line break.
+        digest.update(said);
+        digest.update("\n");
+    }
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {
         let part =
             part.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+        digest.update(&part);
         upload.write(part).await.map_err(GatewayError::from)?;
     }
     let size = upload.size();
+    let Some(key) = key else {
+        let id = upload.finish().await.map_err(GatewayError::from)?.to_string();
+        return Ok((StatusCode::CREATED, Json(Attachment { id, size })));
+    };
+    // No name of a user begins with a slash: nothing else is noted under this one.
+    let record = record_id(&format!("/upload/{user}"), Some(&key));
+    let digest = digest.finalize().iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    if let Some(made) = made_before(&rest, &user, &record, &digest).await? {
+        // What has come is dropped.
+        return Ok((StatusCode::CREATED, Json(made)));
+    }
     let id = upload.finish().await.map_err(GatewayError::from)?.to_string();
-    Ok((StatusCode::CREATED, Json(Attachment { id, size })))
+    let made = serde_json::to_string(&Made { id: id.clone(), size, digest: digest.clone() });
+    let noted = Record::new(&record, made.unwrap_or_default());
+    let is_new = rest.gateway.registry().insert(RecordKind::Made, &noted).await;
+    if is_new.map_err(GatewayError::from)? {
+        return Ok((StatusCode::CREATED, Json(Attachment { id, size })));
+    }
+    // A repeat was quicker. No message refers to this one, so that it will be removed.
+    let made = made_before(&rest, &user, &record, &digest).await?;
+    Ok((StatusCode::CREATED, Json(made.unwrap_or(Attachment { id, size }))))
+}
+
+/// What an earlier call with the key has made, if that is still there.
+async fn made_before(
+    rest: &RestApi,
+    user: &UserName,
+    record: &str,
+    digest: &str,
+) -> Result<Option<Attachment>, Problem> {
+    let registry = rest.gateway.registry();
+    let noted = registry.get(RecordKind::Made, record).await.map_err(GatewayError::from)?;
+    let made = noted.and_then(|noted| serde_json::from_str::<Made>(&noted.content).ok());
+    let Some(made) = made else { return Ok(None) };
+    if made.digest != digest {
+        return Err(Problem::invalid("Idempotency-Key", OTHER_BODY));
+    }
+    let id = made.id.parse().map_err(|_| Problem::not_found(NO_SUCH_ATTACHMENT))?;
+    match rest.gateway.attachment(user, id).await {
+        Ok(_) => Ok(Some(Attachment { id: made.id, size: made.size })),
+        Err(GatewayError::Refused(_)) => {
+            // No message ever referred to it, and it was removed.
+            registry.remove(RecordKind::Made, record).await.map_err(GatewayError::from)?;
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The content of an attachment, for the members of its conversation: whoever is none gets 404.

@@ -13,17 +13,27 @@ use super::problem::Problem;
 use crate::gateway::Gateway;
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::presence::Presence;
-use crate::store::{ConversationSummary, Page};
-
-/// How many conversations a list has at most.
-const MAX_CONVERSATIONS: usize = 500;
+use crate::store::{ConversationCursor, ConversationSummary, Page};
 
 pub(super) const NO_SUCH_CONVERSATION: &str = "there is no such conversation";
 
-/// The conversations of a user.
+/// The query of `GET /conversations`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// The `next` of the page before; without it, the first page.
+    cursor: Option<String>,
+    /// How many at most; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+}
+
+/// A page of the conversations of a user.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Conversations {
     conversations: Vec<Conversation>,
+    /// The `cursor` of the next page; null where there is none.
+    next: Option<String>,
 }
 
 /// A conversation, as one of its members sees it.
@@ -61,23 +71,28 @@ pub(super) struct Standing {
     away: bool,
 }
 
-/// The caller's conversations, the latest first, at most 500.
+/// The caller's conversations, the latest first.
 #[utoipa::path(
     get, path = "/conversations", tag = "conversations", operation_id = "listConversations",
-    security(("key" = ["read"])),
-    responses((status = 200, description = "The conversations.", body = Conversations))
+    security(("key" = ["read"])), params(Which),
+    responses((status = 200, description = "A page of them.", body = Conversations))
 )]
 pub(super) async fn list(
     State(rest): State<Arc<RestApi>>,
     Caller(user): Caller,
+    InQuery(which): InQuery<Which>,
 ) -> Result<Json<Conversations>, Problem> {
-    let summaries = rest.gateway.conversations(&user, MAX_CONVERSATIONS).await?;
+    let limit = page_size(which.limit)?;
+    let after = which.cursor.as_deref().map(str::parse::<ConversationCursor>).transpose();
+    let after = after.map_err(|_| Problem::invalid("cursor", "must be the `next` of a page"))?;
+    let summaries = rest.gateway.conversations(&user, after.as_ref(), limit).await?;
+    let next = summaries.last().filter(|_| summaries.len() == limit).map(ConversationCursor::of);
     let hidden = rest.gateway.directory().blockers(&user).await?;
     let mut conversations = Vec::with_capacity(summaries.len());
     for summary in &summaries {
         conversations.push(overview(&rest.gateway, &user, summary, &hidden).await?);
     }
-    Ok(Json(Conversations { conversations }))
+    Ok(Json(Conversations { conversations, next: next.map(|cursor| cursor.to_string()) }))
 }
 
 async fn overview(

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Appended, ConversationSummary, Cut, Extent, Imported, Marker, Marks, MessageId, MessageStore,
-    NewMessage, OutboxId, Page, Position, Search, SharedOutbox, StoreError, StoredMessage,
-    Unpublished, UnreadRange,
+    Appended, ConversationCursor, ConversationSummary, Cut, Extent, Imported, Marker, Marks,
+    MessageId, MessageStore, NewMessage, OutboxId, Page, Position, Search, SharedOutbox,
+    StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::names::{ConversationId, UserName};
 
@@ -140,9 +140,10 @@ impl MessageStore for FormattedStore {
         &self,
         user: &UserName,
         others: &[ConversationId],
+        after: Option<&ConversationCursor>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        let mut list = self.inner.conversations(user, others, limit).await?;
+        let mut list = self.inner.conversations(user, others, after, limit).await?;
         for message in list.iter_mut().filter_map(|line| line.last_message.as_mut()) {
             self.formatter.load(message)?;
         }

@@ -14,9 +14,10 @@ use super::limits::{check, octets_of, octets_of_stored};
 use super::message::expiry;
 use super::search::text_of_stored;
 use super::{
-    Appended, ChangeError, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch, Extent, Imported, Keep,
-    Marker, Marks, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,
-    Search, SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ChangeError, ConversationCursor, ConversationSummary, Cut, DEDUPE_MILLIS, Epoch,
+    Extent, Imported, Keep, Marker, Marks, MessageId, MessageKind, MessageStore, NewMessage,
+    OutboxId, Page, Position, Search, SearchScope, StoreError, StoredMessage, Unpublished,
+    UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, ConversationKind, UserName};
@@ -425,6 +426,7 @@ impl MessageStore for MemoryStore {
         &self,
         user: &UserName,
         others: &[ConversationId],
+        after: Option<&ConversationCursor>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
         let now = self.clock.now_millis();
@@ -432,11 +434,15 @@ impl MessageStore for MemoryStore {
         let mut found: Vec<_> = state.of_user(user, others).collect();
         let time = |conversation: &Option<&Conversation>| conversation.map_or(0, |c| c.last_time);
         found.sort_by(|(a, one), (b, other)| time(other).cmp(&time(one)).then_with(|| a.cmp(b)));
+        if let Some(after) = after {
+            found.retain(|(id, conversation)| after.precedes(time(conversation), id));
+        }
         found.truncate(limit);
         let summary = |(id, conversation): (ConversationId, Option<&Conversation>)| {
             let mut summary = ConversationSummary::new(id);
             if let Some(conversation) = conversation {
                 summary.last_seq = conversation.last_seq;
+                summary.last_time = conversation.last_time;
                 summary.last_message =
                     conversation.messages.back().map(|kept| kept.message.clone());
                 summary.unread = conversation.unread_of(user, now);

@@ -595,6 +595,8 @@ pub struct ConversationSummary {
     pub conversation: ConversationId,
     /// Its last `seq`, 0 without messages
     pub last_seq: u64,
+    /// When its last message was stored, in milliseconds since 1970 (UTC); 0 without one. Also where it was forgotten
+    pub last_time: u64,
     /// Its last message
     pub last_message: Option<StoredMessage>,
     /// How many messages after the user's read marker count as unread (see [`MessageKind::counts_as_unread`]);
@@ -608,7 +610,14 @@ impl ConversationSummary {
     /// A line without messages
     #[must_use]
     pub const fn new(conversation: ConversationId) -> Self {
-        Self { conversation, last_seq: 0, last_message: None, unread: 0, markers: Vec::new() }
+        Self {
+            conversation,
+            last_seq: 0,
+            last_time: 0,
+            last_message: None,
+            unread: 0,
+            markers: Vec::new(),
+        }
     }
 }
 

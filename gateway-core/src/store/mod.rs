@@ -6,6 +6,7 @@ mod format;
 mod import;
 mod keep;
 mod limits;
+mod listing;
 mod memory;
 mod message;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use import::Imported;
 pub(crate) use keep::STORED;
 pub use keep::{InvalidStorageRule, Keep, StoragePolicy, StorageRule, StorageRules, UnknownKeep};
 pub use limits::MAX_KEY_OCTETS;
+pub use listing::ConversationCursor;
 pub use memory::MemoryStore;
 pub use message::{
     Appended, ConversationSummary, Epoch, InvalidMessageId, Marker, Marks, MessageId, MessageKind,
@@ -157,7 +159,8 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     /// [`StoreError`] where the store cannot be read.
     async fn markers(&self, conversation: &ConversationId) -> Result<Vec<Marks>, StoreError>;
 
-    /// The conversations of `user`, the one with the latest message first, at most `limit`
+    /// The conversations of `user`, the one with the latest message first, at most `limit`, those behind a place if one is
+    /// given ([`ConversationCursor::precedes`])
     ///
     /// These are his direct conversations that have a message, and `others`, which are those of the groups he is a
     /// member of, and what operators tell him; groups without a message come last, what operators have not told is left
@@ -171,6 +174,7 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
         &self,
         user: &UserName,
         others: &[ConversationId],
+        after: Option<&ConversationCursor>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError>;
 

@@ -141,10 +141,10 @@ async fn a_full_memory_store_forgets_the_oldest_messages_and_their_keys() {
 
     let bob = UserName::new("bob").unwrap();
     let groups = [ConversationId::new("group:g0").unwrap()];
-    let unread = store.conversations(&bob, &groups, 1).await.unwrap().remove(0).unread;
+    let unread = store.conversations(&bob, &groups, None, 1).await.unwrap().remove(0).unread;
     assert_eq!(unread, kept.len() as u64, "unread counts what can be read");
     store.mark(&conversation(0), &bob, Marker::Read, 3).await.unwrap();
-    let unread = store.conversations(&bob, &groups, 1).await.unwrap().remove(0).unread;
+    let unread = store.conversations(&bob, &groups, None, 1).await.unwrap().remove(0).unread;
     assert_eq!(unread, kept.len() as u64, "after reading what is forgotten");
     let again = long("alice", 10).with_idempotency_key("19");
     assert!(store.append(vec![again]).await.remove(0).unwrap().duplicate);

@@ -33,7 +33,7 @@ async fn refused(store: &Store, message: NewMessage) -> Result<Option<ChangeErro
 
 async fn unread(store: &Store, of: &str) -> Result<u64, String> {
     let groups = [conversation("group:a")?];
-    let list = store.conversations(&user(of)?, &groups, 10).await.map_err(text)?;
+    let list = store.conversations(&user(of)?, &groups, None, 10).await.map_err(text)?;
     Ok(list.first().map_or(0, |line| line.unread))
 }
 

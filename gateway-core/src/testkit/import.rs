@@ -57,8 +57,10 @@ async fn archive(store: &Store) -> Result<Vec<Imported>, String> {
 }
 
 async fn unread(store: &Store) -> Result<u64, String> {
-    let list =
-        store.conversations(&user("bob")?, &[conversation("group:a")?], 9).await.map_err(text)?;
+    let list = store
+        .conversations(&user("bob")?, &[conversation("group:a")?], None, 9)
+        .await
+        .map_err(text)?;
     Ok(list.first().map_or(0, |line| line.unread))
 }
 

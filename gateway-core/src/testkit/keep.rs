@@ -23,8 +23,10 @@ async fn history(store: &Store) -> Result<Vec<StoredMessage>, String> {
 }
 
 async fn unread(store: &Store) -> Result<u64, String> {
-    let list =
-        store.conversations(&user("bob")?, &[conversation("group:a")?], 9).await.map_err(text)?;
+    let list = store
+        .conversations(&user("bob")?, &[conversation("group:a")?], None, 9)
+        .await
+        .map_err(text)?;
     Ok(list.first().map_or(0, |line| line.unread))
 }
 

@@ -30,8 +30,8 @@ use super::search::{
 use super::{Check, Harness, START, clock, conversation, holds, same, table, text, user};
 use crate::names::{ConversationId, DeviceName};
 use crate::store::{
-    Appended, DEDUPE_MILLIS, MAX_KEY_OCTETS, Marker, MessageKind, MessageStore, NewMessage, Page,
-    StoreError, StoredMessage,
+    Appended, ConversationCursor, DEDUPE_MILLIS, MAX_KEY_OCTETS, Marker, MessageKind, MessageStore,
+    NewMessage, Page, StoreError, StoredMessage,
 };
 
 pub(super) type Outcome = Result<(), String>;
@@ -64,6 +64,7 @@ macro_rules! __message_store_checks {
             sending_moves_the_markers_of_the_sender
             unread_counts_what_others_said_after_the_marker
             conversations_are_those_of_the_user_latest_first
+            conversations_come_in_pages
             unread_ranges_are_what_a_new_device_needs
             search_finds_words_and_phrases
             search_finds_parts_of_texts_without_spaces
@@ -497,7 +498,7 @@ async fn sending_moves_the_markers_of_the_sender(harness: Any<'_>) -> Outcome {
 async fn unread_of(store: &Store, who: &str, of: &str) -> Result<u64, String> {
     let id = conversation(of)?;
     let groups: Vec<_> = id.as_group().iter().map(ConversationId::group).collect();
-    let list = store.conversations(&user(who)?, &groups, 100).await.map_err(text)?;
+    let list = store.conversations(&user(who)?, &groups, None, 100).await.map_err(text)?;
     let line = list.into_iter().find(|line| line.conversation == id);
     Ok(line.ok_or_else(|| format!("{of} is not in {who}'s list"))?.unread)
 }
@@ -553,7 +554,7 @@ async fn conversations_are_those_of_the_user_latest_first(harness: Any<'_>) -> O
         conversation("broadcast:quiet")?,
         told,
     ];
-    let list = store.conversations(&user("alice")?, &groups, 100).await.map_err(text)?;
+    let list = store.conversations(&user("alice")?, &groups, None, 100).await.map_err(text)?;
     let found: Vec<_> = list
         .iter()
         .map(|line| (line.conversation.as_str(), line.last_seq, line.unread, line.markers.len()))
@@ -570,11 +571,45 @@ async fn conversations_are_those_of_the_user_latest_first(harness: Any<'_>) -> O
         let last = line.last_message.as_ref().map_or(0, |message| message.seq);
         same!(last, line.last_seq, "the last message of {}", line.conversation);
     }
-    let list = store.conversations(&user("bob")?, &[], 1).await.map_err(text)?;
+    let list = store.conversations(&user("bob")?, &[], None, 1).await.map_err(text)?;
     let found: Vec<_> = list.iter().map(|line| line.conversation.as_str()).collect();
     same!(found, ["direct:alice:bob"], "bob's latest conversation");
-    let list = store.conversations(&user("al")?, &[], 100).await.map_err(text)?;
+    let list = store.conversations(&user("al")?, &[], None, 100).await.map_err(text)?;
     holds!(list.is_empty(), "a stranger has {list:?}");
+    Ok(())
+}
+
+async fn conversations_come_in_pages(harness: Any<'_>) -> Outcome {
+    let clock = clock();
+    let store = harness.create(clock.clone()).await;
+    for (number, to) in ["group:a", "direct:alice:bob", "group:c", "group:b"].iter().enumerate() {
+        // Two of one moment.
+        if number != 1 {
+            clock.advance(Duration::from_secs(1));
+        }
+        say(&store, to, "alice", "x").await?;
+    }
+    let groups = ["group:a", "group:b", "group:c", "group:quiet", "group:calm"];
+    let groups = groups.into_iter().map(conversation).collect::<Result<Vec<_>, _>>()?;
+    let alice = user("alice")?;
+    let all = store.conversations(&alice, &groups, None, 100).await.map_err(text)?;
+    let names: Vec<_> = all.iter().map(|line| line.conversation.as_str()).collect();
+    let wanted = ["group:b", "group:c", "direct:alice:bob", "group:a", "group:calm", "group:quiet"];
+    same!(names, wanted, "the whole list");
+    for limit in 1..=all.len() {
+        let mut found = Vec::new();
+        let mut after = None;
+        while found.len() < all.len() {
+            let page = store.conversations(&alice, &groups, after.as_ref(), limit).await;
+            let page = page.map_err(text)?;
+            holds!(!page.is_empty(), "pages of {limit} end after {}", found.len());
+            after = page.last().map(ConversationCursor::of);
+            found.extend(page);
+        }
+        same!(found, all, "the list in pages of {limit}");
+        let rest = store.conversations(&alice, &groups, after.as_ref(), limit).await;
+        holds!(rest.map_err(text)?.is_empty(), "there is a page behind the last one");
+    }
     Ok(())
 }
 
@@ -691,14 +726,18 @@ async fn what_was_answered_survives_a_restart(harness: Any<'_>) -> Outcome {
     let outbox = store.unpublished(None, 100).await.map_err(text)?;
     let position = store.position(&id).await.map_err(text)?;
     let markers = store.markers(&id).await.map_err(text)?;
-    let list = store.conversations(&user("bob")?, &[], 9).await.map_err(text)?;
+    let list = store.conversations(&user("bob")?, &[], None, 9).await.map_err(text)?;
 
     let Some(store) = harness.restart(store).await else { return Ok(()) };
     same!(all(&store, "direct:alice:bob").await?, messages, "messages");
     same!(store.unpublished(None, 100).await.map_err(text)?, outbox, "the outbox");
     same!(store.position(&id).await.map_err(text)?, position, "the position");
     same!(store.markers(&id).await.map_err(text)?, markers, "markers");
-    same!(store.conversations(&user("bob")?, &[], 9).await.map_err(text)?, list, "bob's list");
+    same!(
+        store.conversations(&user("bob")?, &[], None, 9).await.map_err(text)?,
+        list,
+        "bob's list"
+    );
     same!(say(&store, "direct:alice:bob", "bob", "next").await?.seq, 21, "the next seq");
     Ok(())
 }

@@ -92,7 +92,7 @@ pub(super) async fn what_is_forgotten_is_not_unread(harness: Any<'_>) -> Outcome
         say(&store, "group:a", "alice", "hi").await?;
     }
     let unread = async |store: &Store| {
-        let list = store.conversations(&bob, &groups, 9).await.map_err(text)?;
+        let list = store.conversations(&bob, &groups, None, 9).await.map_err(text)?;
         list.first().map(|line| line.unread).ok_or_else(|| "no conversation".to_owned())
     };
     let id = conversation("group:a")?;

@@ -107,6 +107,49 @@ async fn what_could_run_in_a_browser_is_given_as_octets() {
     }
 }
 
+/// P4: a repeat is the attachment that there is; the same key for something else is refused.
+#[tokio::test]
+async fn p4_a_repeat_gets_the_attachment_that_was_made() {
+    let files = Files::new().await;
+    let upload = async |user: &str, key: &str, to: &str, body: &'static str| {
+        let uri = format!("/api/v1/conversations/{to}");
+        let request = files.api.authorized(user).method("POST").uri(uri);
+        let request = request.header(header::CONTENT_TYPE, "a/b").header("idempotency-key", key);
+        let (status, _, answer) =
+            files.api.raw(request.body(Body::from(body)).expect("a request")).await;
+        (status, answer)
+    };
+    let kept = || {
+        let names = std::fs::read_dir(files.folder.path().join("unfinished"));
+        assert_eq!(names.expect("a folder").count(), 0);
+        walk(files.folder.path())
+    };
+    let first = upload("alice", "k", OPS, "content").await;
+    assert_eq!(first.0, StatusCode::CREATED, "{}", first.1);
+    let files_of_one = kept();
+    assert_eq!(upload("alice", "k", OPS, "content").await, first);
+    assert_eq!(kept(), files_of_one, "nothing is kept of a repeat");
+    let other_name = "group%3Aops/attachments?name=other";
+    for (to, body) in [(OPS, "other content"), (other_name, "content")] {
+        let (status, problem) = upload("alice", "k", to, body).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    }
+    for (user, key) in [("bob", "k"), ("alice", "other")] {
+        let (status, other) = upload(user, key, OPS, "content").await;
+        assert_eq!(status, StatusCode::CREATED, "{other}");
+        assert_ne!(other["id"], first.1["id"], "{user} {key}");
+    }
+    let (status, _) = upload("alice", "", OPS, "content").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+/// All files below a folder.
+fn walk(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one"));
+    let count = |path: std::path::PathBuf| if path.is_dir() { walk(&path) } else { 1 };
+    entries.map(|entry| count(entry.path())).sum()
+}
+
 /// P7: neither what is announced nor what comes unannounced gets beyond the limit, and nothing of it stays.
 #[tokio::test]
 async fn p7_what_is_too_large_or_breaks_off_leaves_nothing() {

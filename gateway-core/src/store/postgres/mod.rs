@@ -27,9 +27,9 @@ use tokio_postgres::config::{Config, Host};
 pub(crate) use self::error::Failure;
 use self::nodes::Node;
 use super::{
-    Appended, ConversationSummary, Cut, Epoch, Extent, Imported, Marker, Marks, MessageId,
-    MessageStore, NewMessage, OutboxId, Page, Position, Search, SharedOutbox, StoreError,
-    StoredMessage, Unpublished, UnreadRange,
+    Appended, ConversationCursor, ConversationSummary, Cut, Epoch, Extent, Imported, Marker, Marks,
+    MessageId, MessageStore, NewMessage, OutboxId, Page, Position, Search, SharedOutbox,
+    StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, UserName};
@@ -309,9 +309,11 @@ impl MessageStore for PostgresStore {
         &self,
         user: &UserName,
         others: &[ConversationId],
+        after: Option<&ConversationCursor>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        Ok(query::conversations(&self.client().await?, user, others, limit, self.now()).await?)
+        let client = self.client().await?;
+        Ok(query::conversations(&client, user, others, after, limit, self.now()).await?)
     }
 
     async fn unread(

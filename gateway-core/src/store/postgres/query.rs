@@ -12,8 +12,8 @@ use super::value::{text, to_sql, unreadable, unsigned};
 use crate::names::{ConversationId, UserName};
 use crate::store::pack::{unpack, unpack_copy, unpack_headers, unpack_reactions};
 use crate::store::{
-    ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
-    Unpublished, UnreadRange,
+    ConversationCursor, ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position,
+    StoredMessage, Unpublished, UnreadRange,
 };
 
 /// A part of the outbox has at most about so many octets
@@ -219,11 +219,15 @@ pub(super) async fn conversations(
     client: &Client,
     user: &UserName,
     others: &[ConversationId],
+    after: Option<&ConversationCursor>,
     limit: usize,
     now: u64,
 ) -> Result<Vec<ConversationSummary>, Failure> {
     let mut lines = Line::of_user(client, user, others, now).await?;
     lines.sort_by(|a, b| b.last_time.cmp(&a.last_time).then_with(|| a.name.cmp(&b.name)));
+    if let Some(after) = after {
+        lines.retain(|line| after.precedes(line.last_time, &line.name));
+    }
     lines.truncate(limit);
     let ids: Vec<i64> = lines.iter().filter_map(|line| line.id).collect();
     let told = lines.iter().filter(|line| line.name.is_broadcast());
@@ -236,6 +240,7 @@ pub(super) async fn conversations(
             let mut summary = ConversationSummary::new(line.name);
             if let Some(id) = line.id {
                 summary.last_seq = line.last_seq;
+                summary.last_time = line.last_time;
                 summary.last_message = last.remove(&id);
                 summary.unread = line.unread;
                 summary.markers = markers.remove(&id).unwrap_or_default();

@@ -165,9 +165,9 @@ impl FromStr for SearchCursor {
     }
 }
 
-/// The text is no place in the order of finding
+/// The text is no place in a list
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor that a search gave")]
+#[error("not the cursor of a page")]
 #[non_exhaustive]
 pub struct InvalidCursor;
 

@@ -25,9 +25,9 @@ use self::pool::Pool;
 use self::writer::Writer;
 use super::limits::octets_of;
 use super::{
-    Appended, ConversationSummary, Cut, Epoch, Extent, Imported, Marker, Marks, MessageId,
-    MessageStore, NewMessage, OutboxId, Page, Position, Search, StoreError, StoredMessage,
-    Unpublished, UnreadRange,
+    Appended, ConversationCursor, ConversationSummary, Cut, Epoch, Extent, Imported, Marker, Marks,
+    MessageId, MessageStore, NewMessage, OutboxId, Page, Position, Search, StoreError,
+    StoredMessage, Unpublished, UnreadRange,
 };
 use crate::clock::Clock;
 use crate::names::{ConversationId, UserName};
@@ -206,10 +206,13 @@ impl MessageStore for SqliteStore {
         &self,
         user: &UserName,
         others: &[ConversationId],
+        after: Option<&ConversationCursor>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        let (user, others, now) = (user.clone(), others.to_vec(), self.now());
-        self.read(move |tx| query::conversations(tx, &user, &others, limit, now)).await
+        let (user, others, after) = (user.clone(), others.to_vec(), after.cloned());
+        let now = self.now();
+        self.read(move |tx| query::conversations(tx, &user, &others, after.as_ref(), limit, now))
+            .await
     }
 
     async fn unread(

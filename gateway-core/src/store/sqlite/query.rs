@@ -9,8 +9,8 @@ use crate::names::{ConversationId, UserName};
 use crate::store::limits::octets_of_stored;
 use crate::store::pack::{unpack, unpack_copy, unpack_headers, unpack_reactions};
 use crate::store::{
-    ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position, StoredMessage,
-    Unpublished, UnreadRange,
+    ConversationCursor, ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position,
+    StoredMessage, Unpublished, UnreadRange,
 };
 
 /// A part of the outbox has at most about so many octets
@@ -247,11 +247,15 @@ pub(super) fn conversations(
     connection: &Connection,
     user: &UserName,
     others: &[ConversationId],
+    after: Option<&ConversationCursor>,
     limit: usize,
     now: u64,
 ) -> rusqlite::Result<Vec<ConversationSummary>> {
     let mut lines = Line::of_user(connection, user, others, now)?;
     lines.sort_by(|a, b| b.last_time.cmp(&a.last_time).then_with(|| a.name.cmp(&b.name)));
+    if let Some(after) = after {
+        lines.retain(|line| after.precedes(line.last_time, &line.name));
+    }
     lines.truncate(limit);
     lines
         .into_iter()
@@ -260,6 +264,7 @@ pub(super) fn conversations(
             if let Some(id) = line.id {
                 let last = history(connection, &summary.conversation, Page::latest(1))?;
                 summary.last_seq = line.last_seq;
+                summary.last_time = line.last_time;
                 summary.last_message = last.into_iter().next();
                 summary.unread = line.unread;
                 let only = summary.conversation.is_broadcast().then_some(user);

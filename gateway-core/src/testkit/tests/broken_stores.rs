@@ -4,9 +4,9 @@ use async_trait::async_trait;
 
 use super::super::*;
 use crate::store::{
-    Appended, ConversationSummary, Cut, Extent, Imported, Keep, Marker, Marks, MemoryStore,
-    MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position, Search,
-    SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
+    Appended, ConversationCursor, ConversationSummary, Cut, Extent, Imported, Keep, Marker, Marks,
+    MemoryStore, MessageId, MessageKind, MessageStore, NewMessage, OutboxId, Page, Position,
+    Search, SearchScope, StoreError, StoredMessage, Unpublished, UnreadRange,
 };
 
 /// What is wrong with a [`Broken`] store
@@ -28,6 +28,7 @@ enum Fault {
     DropsHeaders,
     CountsOwnMessages,
     ShowsEverybodysConversations,
+    ListsTheSamePage,
     FindsOthersMessages,
     IgnoresTheLimitOfASearch,
     IgnoresTheCursorOfASearch,
@@ -177,13 +178,15 @@ impl MessageStore for Broken {
         &self,
         user: &UserName,
         others: &[ConversationId],
+        after: Option<&ConversationCursor>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
         let user = match self.fault {
             Fault::ShowsEverybodysConversations => UserName::new("alice").unwrap(),
             _ => user.clone(),
         };
-        let mut list = self.inner.conversations(&user, others, limit).await?;
+        let after = after.filter(|_| self.fault != Fault::ListsTheSamePage);
+        let mut list = self.inner.conversations(&user, others, after, limit).await?;
         if self.fault == Fault::CountsOwnMessages {
             for line in &mut list {
                 line.unread = line.last_seq;
@@ -368,6 +371,7 @@ async fn the_suite_catches_broken_stores_by_name() {
         (Fault::PilesUpReactions, "a_user_has_one_reaction_to_a_message"),
         (Fault::IgnoresExpiry, "what_is_recalled_or_has_expired_is_not_unread"),
         (Fault::ShowsEverybodysConversations, "conversations_are_those_of_the_user_latest_first"),
+        (Fault::ListsTheSamePage, "conversations_come_in_pages"),
         (Fault::ForgetsTooMuch, "the_oldest_are_forgotten_as_far_as_the_cut_goes"),
         (Fault::ForgetsWhatWaits, "what_waits_in_the_outbox_is_not_forgotten"),
         (Fault::SurveysTheSamePage, "survey_says_what_there_is_page_by_page"),
