@@ -82,10 +82,12 @@ pub use directory::{
 pub use error::{GatewayError, RefusedError};
 pub use gateway::{Gateway, History};
 #[cfg(feature = "webhooks")]
-pub use http_client::{HttpAnswer, HttpClient, HttpError, InvalidUrl, OutgoingUrl, Reach};
+pub use http_client::{
+    HttpAnswer, HttpClient, HttpError, InvalidSecret, InvalidUrl, OutgoingUrl, Reach,
+};
 pub use interceptor::{Draft, Interceptor};
 #[cfg(feature = "webhooks")]
-pub use interceptor::{FailMode, HttpInterceptor, InvalidSecret};
+pub use interceptor::{FailMode, HttpInterceptor};
 #[cfg(feature = "rest")]
 pub use keys::{ApiKey, ApiKeys, MAX_LABEL_CHARS, NewApiKey, Scope, UnknownScope};
 pub use names::{

@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::AuthError;
+#[cfg(feature = "jwt")]
+use super::Principal;
 
 /// A text that no log may show
 ///
@@ -61,6 +63,15 @@ impl Credentials {
     #[must_use]
     pub fn bearer(token: &str) -> Self {
         Self { login: None, secret: Secret::new(token), bearer: true, address: None }
+    }
+
+    /// Whom a token names, unless the login beside it is somebody else's
+    #[cfg(feature = "jwt")]
+    pub(super) fn naming(&self, principal: Principal) -> Result<Principal, AuthError> {
+        match &self.login {
+            Some(login) if login != principal.user.as_str() => Err(AuthError::Failed),
+            _ => Ok(principal),
+        }
     }
 
     /// The value of an HTTP `Authorization` header: `Basic` (RFC 7617, UTF-8) or `Bearer` (RFC 6750)

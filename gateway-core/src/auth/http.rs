@@ -6,11 +6,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{AttemptLimiter, AuthError, Authenticator, Credentials, Principal, Secret};
-use crate::clock::Clock;
-use crate::http_client::{HttpClient, HttpError, OutgoingUrl};
-use crate::interceptor::InvalidSecret;
+use crate::http_client::{Endpoint, HttpClient, HttpError, InvalidSecret, OutgoingUrl};
 use crate::names::UserName;
-use crate::webhooks::sign;
 
 /// Asks an HTTP endpoint who somebody is
 ///
@@ -30,20 +27,17 @@ use crate::webhooks::sign;
 /// Guessing is slowed down before the endpoint is asked: per account and per address, and where no login is given per
 /// address. Without a login an answer of 204 counts as a wrong guess, since nobody after this one counts any: in a chain,
 /// authenticators that look at tokens belong before it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct HttpAuthenticator {
-    client: HttpClient,
-    url: OutgoingUrl,
+    endpoint: Endpoint,
     limiter: Arc<AttemptLimiter>,
-    secret: Option<Secret>,
-    clock: Clock,
 }
 
 impl HttpAuthenticator {
     /// Asks `url`
     #[must_use]
     pub const fn new(client: HttpClient, url: OutgoingUrl, limiter: Arc<AttemptLimiter>) -> Self {
-        Self { client, url, limiter, secret: None, clock: Clock::system() }
+        Self { endpoint: Endpoint::new(client, url), limiter }
     }
 
     /// Signs the calls with a secret of the form `whsec_` and base64
@@ -52,10 +46,7 @@ impl HttpAuthenticator {
     ///
     /// Where the secret is of another form.
     pub fn with_secret(mut self, secret: Secret) -> Result<Self, InvalidSecret> {
-        if !sign::is_secret(secret.expose()) {
-            return Err(InvalidSecret);
-        }
-        self.secret = Some(secret);
+        self.endpoint = self.endpoint.with_secret(secret)?;
         Ok(self)
     }
 
@@ -66,9 +57,7 @@ impl HttpAuthenticator {
             bearer: credentials.bearer,
             address: credentials.address.map(|address| address.to_string()),
         };
-        let json = serde_json::to_vec(&question).map_err(unavailable)?;
-        let headers = sign::call(self.secret.as_ref(), &self.clock, &json).map_err(unavailable)?;
-        let (status, body) = match self.client.post(&self.url, headers, json.into()).await {
+        let (status, body) = match self.endpoint.post(&question).await {
             Ok(answer) => (answer.status, answer.body),
             // A refusal may come with a page of any length.
             Err(HttpError::TooLong(status)) if status != StatusCode::OK => {
@@ -126,12 +115,6 @@ impl Authenticator for HttpAuthenticator {
     }
 }
 
-impl fmt::Debug for HttpAuthenticator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpAuthenticator").field("url", &self.url).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -143,7 +126,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::clock::Clock;
     use crate::http_client::Reach;
+    use crate::webhooks::sign;
 
     /// Answers as the secret says.
     async fn endpoint() -> OutgoingUrl {

@@ -4,11 +4,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, Header, Validation, decode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::jwt::{MAX_TOKEN_OCTETS, looks_like_a_token};
+use super::jwt::{MAX_TOKEN_OCTETS, head, is_symmetric, looks_like_a_token};
 use super::key_set::KeySet;
 #[cfg(feature = "webhooks")]
 use super::remote_keys::RemoteKeys;
@@ -125,9 +125,8 @@ impl IssuerAuthenticator {
         claims.is_some_and(|claims| claims.iss == self.issuer)
     }
 
-    fn checked(&self, token: &str, algorithm: Algorithm, keys: &KeySet) -> Option<Principal> {
-        let header = decode_header(token).ok()?;
-        let mut validation = Validation::new(algorithm);
+    fn checked(&self, token: &str, header: &Header, keys: &KeySet) -> Option<Principal> {
+        let mut validation = Validation::new(header.alg);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
@@ -135,7 +134,7 @@ impl IssuerAuthenticator {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         let claims = keys
-            .fitting(algorithm, header.kid.as_deref())
+            .fitting(header.alg, header.kid.as_deref())
             .find_map(|key| decode::<Value>(token, &key.decoding, &validation).ok())?
             .claims;
         let now = self.clock.now_millis() / 1000;
@@ -170,17 +169,13 @@ impl Authenticator for IssuerAuthenticator {
         if token.len() > MAX_TOKEN_OCTETS || !looks_like_a_token(token) || !self.is_ours(token) {
             return Ok(None);
         }
-        // A head that cannot be read names no algorithm, or `none`.
-        let header = decode_header(token).map_err(|_| AuthError::Failed)?;
-        if matches!(header.alg, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
+        let header = head(token)?;
+        if is_symmetric(&header) {
             return Ok(None);
         }
         let keys = self.keys.fitting(header.alg, header.kid.as_deref()).await?;
-        let principal = self.checked(token, header.alg, &keys).ok_or(AuthError::Failed)?;
-        match &credentials.login {
-            Some(login) if login != principal.user.as_str() => Err(AuthError::Failed),
-            _ => Ok(Some(principal)),
-        }
+        let principal = self.checked(token, &header, &keys).ok_or(AuthError::Failed)?;
+        credentials.naming(principal).map(Some)
     }
 }
 

@@ -2,6 +2,9 @@
 
 mod addresses;
 mod client;
+mod endpoint;
 
 pub use addresses::Reach;
 pub use client::{HttpAnswer, HttpClient, HttpError, InvalidUrl, OutgoingUrl};
+pub(crate) use endpoint::Endpoint;
+pub use endpoint::InvalidSecret;

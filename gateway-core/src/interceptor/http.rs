@@ -1,5 +1,3 @@
-use std::fmt;
-
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,12 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Draft, Interceptor};
 use crate::auth::Secret;
-use crate::clock::Clock;
 use crate::error::RefusedError;
-use crate::http_client::{HttpClient, OutgoingUrl};
+use crate::http_client::{Endpoint, HttpClient, InvalidSecret, OutgoingUrl};
 use crate::send::SendKind;
 use crate::store::StoreError;
-use crate::webhooks::sign;
 
 /// What becomes of messages while the endpoint does not answer
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,20 +31,11 @@ pub enum FailMode {
 ///
 /// Anything else, and no answer within the client's timeout, is a failure: then [`FailMode`] counts. With a secret the
 /// calls are signed as webhooks are.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct HttpInterceptor {
-    client: HttpClient,
-    url: OutgoingUrl,
+    endpoint: Endpoint,
     fail: FailMode,
-    secret: Option<Secret>,
-    clock: Clock,
 }
-
-/// A secret that nothing can be signed with
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a secret is whsec_ and base64")]
-#[non_exhaustive]
-pub struct InvalidSecret;
 
 /// The longest reason that a sender is told, in characters
 const MAX_REASON: usize = 200;
@@ -75,7 +62,7 @@ impl HttpInterceptor {
     /// Asks `url`; what becomes of messages while it does not answer, you have to say
     #[must_use]
     pub fn new(client: HttpClient, url: OutgoingUrl, fail: FailMode) -> Self {
-        Self { client, url, fail, secret: None, clock: Clock::system() }
+        Self { endpoint: Endpoint::new(client, url), fail }
     }
 
     /// Signs the calls with a secret of the form `whsec_` and base64
@@ -84,10 +71,7 @@ impl HttpInterceptor {
     ///
     /// Where the secret is of another form.
     pub fn with_secret(mut self, secret: Secret) -> Result<Self, InvalidSecret> {
-        if !sign::is_secret(secret.expose()) {
-            return Err(InvalidSecret);
-        }
-        self.secret = Some(secret);
+        self.endpoint = self.endpoint.with_secret(secret)?;
         Ok(self)
     }
 
@@ -112,10 +96,7 @@ impl HttpInterceptor {
             body_encoding,
             headers: headers.map(|(name, value)| (name.clone(), value.as_str().into())).collect(),
         };
-        let json = serde_json::to_vec(&question).map_err(|error| error.to_string())?;
-        let headers = sign::call(self.secret.as_ref(), &self.clock, &json)?;
-        let answer = self.client.post(&self.url, headers, json.into()).await;
-        let answer = answer.map_err(|error| error.to_string())?;
+        let answer = self.endpoint.post(&question).await.map_err(|error| error.to_string())?;
         if !answer.status.is_success() {
             return Err(answer.status.to_string());
         }
@@ -153,14 +134,5 @@ impl Interceptor for HttpInterceptor {
                 }
             }
         }
-    }
-}
-
-impl fmt::Debug for HttpInterceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpInterceptor")
-            .field("url", &self.url)
-            .field("fail", &self.fail)
-            .finish_non_exhaustive()
     }
 }

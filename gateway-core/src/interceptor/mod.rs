@@ -16,7 +16,7 @@ use crate::names::UserName;
 use crate::send::{SendKind, SendRequest};
 
 #[cfg(feature = "webhooks")]
-pub use http::{FailMode, HttpInterceptor, InvalidSecret};
+pub use http::{FailMode, HttpInterceptor};
 
 /// A message that was authorized and is to be sent
 ///

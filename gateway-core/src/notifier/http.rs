@@ -8,30 +8,24 @@ use serde::Serialize;
 
 use super::{Notice, Notifier, NotifyError};
 use crate::auth::Secret;
-use crate::clock::Clock;
-use crate::http_client::{HttpClient, HttpError, OutgoingUrl};
-use crate::interceptor::InvalidSecret;
+use crate::http_client::{Endpoint, HttpClient, HttpError, InvalidSecret, OutgoingUrl};
 use crate::names::UserName;
-use crate::webhooks::sign;
 
 /// Tells an HTTP endpoint, which tells the devices: one that speaks to the push services
 ///
 /// It gets a `POST` with `{"user":"bob","messages":[{"id","conversation","seq","from","timestamp","body","body_encoding",
 /// "content_type"}]}` and answers 2xx. 400, 404 and 410 give the batch up; anything else, and no answer within the client's
 /// timeout, is tried again. Redirections are not followed. With a secret the calls are signed as webhooks are.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct HttpNotifier {
-    client: HttpClient,
-    url: OutgoingUrl,
-    secret: Option<Secret>,
-    clock: Clock,
+    endpoint: Endpoint,
 }
 
 impl HttpNotifier {
     /// Tells `url`
     #[must_use]
     pub const fn new(client: HttpClient, url: OutgoingUrl) -> Self {
-        Self { client, url, secret: None, clock: Clock::system() }
+        Self { endpoint: Endpoint::new(client, url) }
     }
 
     /// Signs the calls with a secret of the form `whsec_` and base64
@@ -40,10 +34,7 @@ impl HttpNotifier {
     ///
     /// Where the secret is of another form.
     pub fn with_secret(mut self, secret: Secret) -> Result<Self, InvalidSecret> {
-        if !sign::is_secret(secret.expose()) {
-            return Err(InvalidSecret);
-        }
-        self.secret = Some(secret);
+        self.endpoint = self.endpoint.with_secret(secret)?;
         Ok(self)
     }
 }
@@ -91,10 +82,7 @@ impl Notifier for HttpNotifier {
     async fn notify(&self, user: &UserName, messages: &[Notice]) -> Result<(), NotifyError> {
         let never = |error: &dyn fmt::Display| NotifyError::Never(error.to_string());
         let news = News { user: user.as_str(), messages: messages.iter().map(Told::of).collect() };
-        let json = serde_json::to_vec(&news).map_err(|error| never(&error))?;
-        let headers = sign::call(self.secret.as_ref(), &self.clock, &json);
-        let headers = headers.map_err(|error| never(&error))?;
-        match self.client.post(&self.url, headers, json.into()).await {
+        match self.endpoint.post(&news).await {
             Ok(answer) if answer.status.is_success() => Ok(()),
             Ok(answer) => match answer.status {
                 StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE => {
@@ -107,11 +95,5 @@ impl Notifier for HttpNotifier {
             Err(error @ HttpError::Forbidden) => Err(never(&error)),
             Err(error) => Err(NotifyError::Later(error.to_string())),
         }
-    }
-}
-
-impl fmt::Debug for HttpNotifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpNotifier").field("url", &self.url).finish_non_exhaustive()
     }
 }

@@ -6,10 +6,6 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::auth::Secret;
-use crate::clock::Clock;
-use crate::store::MessageId;
-
 /// What a secret begins with; the rest is base64
 pub(crate) const PREFIX: &str = "whsec_";
 
@@ -33,17 +29,6 @@ pub(crate) fn headers(secret: &str, id: &str, seconds: u64, body: &[u8]) -> Opti
     headers.insert("webhook-timestamp", HeaderValue::from(seconds));
     headers.insert("webhook-signature", HeaderValue::from_str(&signature).ok()?);
     Some(headers)
-}
-
-/// The head of a call that is signed if there is a secret
-pub(crate) fn call(
-    secret: Option<&Secret>,
-    clock: &Clock,
-    body: &[u8],
-) -> Result<HeaderMap, &'static str> {
-    let Some(secret) = secret else { return Ok(HeaderMap::new()) };
-    let id = MessageId::generate().to_string();
-    headers(secret.expose(), &id, clock.now_millis() / 1000, body).ok_or("the secret is none")
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ async fn a_key_is_good_for_its_own_algorithm_only() {
     // What is published, used as a secret. It is nobody's here: the server's own tokens are signed so.
     for public in ["rsa", "ec", "ed"] {
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
-            let mut header = jsonwebtoken::Header::new(algorithm);
+            let mut header = Header::new(algorithm);
             header.kid = Some(public.to_owned());
             let secret = rsa.public("rsa")["n"].as_str().unwrap().to_owned();
             let secret = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
