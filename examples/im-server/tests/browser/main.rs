@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
 mod admin;
+mod attacks;
 #[path = "../common/mod.rs"]
 mod common;
 mod driver;
