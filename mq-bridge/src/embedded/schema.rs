@@ -12,7 +12,7 @@ const APPLICATION_ID: i32 = 0x6d71_6272;
 const VERSION: i32 = 1;
 
 /// `message` has one row per stored message, `entry` one per message and place where it waits.
-/// `refs` counts the entries of a message that has, or had, several; it is a table of its own
+/// `refs` counts the entries of a message that has several, and perhaps of one that had; it is a table of its own
 /// because an update rewrites a whole row, and bodies are large.
 const TABLES: &str = "
 CREATE TABLE source (

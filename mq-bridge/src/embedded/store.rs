@@ -222,15 +222,25 @@ pub(super) fn insert_entry(
 }
 
 /// Removes an entry; gives its message, if it was there.
+///
+/// Not with RETURNING: SQLite makes a table in memory for each statement that has one, which costs more than a second
+/// statement.
 pub(super) fn delete_entry(
     connection: &Connection,
     source: u64,
     entry: u64,
 ) -> rusqlite::Result<Option<u64>> {
-    connection
-        .prepare_cached("DELETE FROM entry WHERE source = ?1 AND id = ?2 RETURNING message")?
-        .query_row(params![key(source), key(entry)], |row| id(row, 0))
-        .optional()
+    let place = [key(source), key(entry)];
+    let message = connection
+        .prepare_cached("SELECT message FROM entry WHERE source = ?1 AND id = ?2")?
+        .query_row(place, |row| id(row, 0))
+        .optional()?;
+    if message.is_some() {
+        connection
+            .prepare_cached("DELETE FROM entry WHERE source = ?1 AND id = ?2")?
+            .execute(place)?;
+    }
+    Ok(message)
 }
 
 pub(super) fn recount(
@@ -345,25 +355,28 @@ impl Released {
     /// Removes the messages that wait nowhere any more.
     pub(super) fn apply(self, connection: &Connection) -> rusqlite::Result<()> {
         for (message, count) in self.counts {
-            let left: Option<i64> = connection
-                .prepare_cached(
-                    "UPDATE refs SET count = count - ?2 WHERE message = ?1 RETURNING count",
-                )?
-                .query_row(params![key(message), count], |row| row.get(0))
+            let known: Option<i64> = connection
+                .prepare_cached("SELECT count FROM refs WHERE message = ?1")?
+                .query_row([key(message)], |row| row.get(0))
                 .optional()?;
-            match left {
-                Some(left) if left > 0 => continue,
-                Some(_) => {
-                    connection
-                        .prepare_cached("DELETE FROM refs WHERE message = ?1")?
-                        .execute([key(message)])?;
-                }
-                // Waited in one place only.
-                None => {}
+            // Without a row it waited in one place.
+            let left = known.unwrap_or(1) - count;
+            if left > 1 {
+                connection
+                    .prepare_cached("UPDATE refs SET count = ?2 WHERE message = ?1")?
+                    .execute([key(message), left])?;
+                continue;
             }
-            connection
-                .prepare_cached("DELETE FROM message WHERE id = ?1")?
-                .execute([key(message)])?;
+            if known.is_some() {
+                connection
+                    .prepare_cached("DELETE FROM refs WHERE message = ?1")?
+                    .execute([key(message)])?;
+            }
+            if left < 1 {
+                connection
+                    .prepare_cached("DELETE FROM message WHERE id = ?1")?
+                    .execute([key(message)])?;
+            }
         }
         Ok(())
     }
