@@ -55,6 +55,9 @@ struct Words {
 
 impl Words {
     fn push(&mut self, c: char) {
+        if c.is_ascii() {
+            return self.push_ascii(c);
+        }
         let c = plain(c);
         if is_accent(c) {
             return;
@@ -74,6 +77,17 @@ impl Words {
         } else {
             self.end_word();
             self.end_run();
+        }
+    }
+
+    /// As [`push`](Self::push), for what most texts consist of
+    fn push_ascii(&mut self, c: char) {
+        self.end_run();
+        if !c.is_ascii_alphanumeric() {
+            self.end_word();
+        } else if self.length < MAX_WORD {
+            self.word.push(c.to_ascii_lowercase());
+            self.length += 1;
         }
     }
 

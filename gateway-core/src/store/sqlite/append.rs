@@ -1,5 +1,7 @@
 //! Everything that writes messages.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::query::message_id;
@@ -20,17 +22,51 @@ pub(super) fn append(
     batch: &[NewMessage],
     now: u64,
 ) -> rusqlite::Result<Vec<Result<Appended, StoreError>>> {
+    let mut moved = Moved::default();
     let outcome = batch
         .iter()
-        .map(|message| append_one(connection, message, now))
+        .map(|message| append_one(connection, &mut moved, message, now))
         .collect::<rusqlite::Result<Vec<_>>>()?;
+    moved.store(connection)?;
     forget_keys(connection, batch.len(), now)?;
     Ok(outcome)
 }
 
-fn append_one(
+/// What a batch moves on with each message, and writes once: busy conversations have many messages in a batch
+#[derive(Default)]
+struct Moved<'a> {
+    conversations: HashMap<&'a ConversationId, Conversation>,
+    /// By conversation and sender
+    progress: HashMap<(i64, &'a UserName), Progress>,
+}
+
+impl Moved<'_> {
+    fn conversation(
+        &self,
+        connection: &Connection,
+        name: &ConversationId,
+    ) -> rusqlite::Result<Option<Conversation>> {
+        match self.conversations.get(name) {
+            Some(moved) => Ok(Some(*moved)),
+            None => Conversation::find(connection, name),
+        }
+    }
+
+    fn store(self, connection: &Connection) -> rusqlite::Result<()> {
+        for conversation in self.conversations.values() {
+            conversation.update(connection)?;
+        }
+        for ((conversation, user), progress) in self.progress {
+            progress.store(connection, conversation, user)?;
+        }
+        Ok(())
+    }
+}
+
+fn append_one<'a>(
     connection: &Connection,
-    message: &NewMessage,
+    moved: &mut Moved<'a>,
+    message: &'a NewMessage,
     now: u64,
 ) -> rusqlite::Result<Result<Appended, StoreError>> {
     if let Err(refused) = check(message) {
@@ -39,7 +75,7 @@ fn append_one(
     if let Some(first) = first_use(connection, message, now)? {
         return Ok(Ok(first));
     }
-    let found = Conversation::find(connection, &message.conversation)?;
+    let found = moved.conversation(connection, &message.conversation)?;
     let mut target = None;
     if let Some(change) = &message.change {
         let Some(conversation) = &found else { return Ok(Err(ChangeError::NoTarget.into())) };
@@ -77,13 +113,13 @@ fn append_one(
     {
         change::fade(connection, place, until)?;
     }
-    conversation.update(connection)?;
+    moved.conversations.insert(&message.conversation, conversation);
     let progress = Progress {
         read: conversation.last_seq,
         delivered: conversation.last_seq,
         read_counted: conversation.counted,
     };
-    progress.store(connection, conversation.id, &message.sender)?;
+    moved.progress.insert((conversation.id, &message.sender), progress);
 
     let outbox = (!message.targets.is_empty()).then(|| {
         let copy = || pack_copy(message, id, conversation.last_time);
@@ -189,6 +225,7 @@ fn forgotten(now: u64) -> i64 {
     to_sql(now) - to_sql(DEDUPE_MILLIS)
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Conversation {
     pub(super) id: i64,
     pub(super) last_seq: u64,
