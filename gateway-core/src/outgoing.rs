@@ -291,7 +291,8 @@ impl Outgoing {
 
 /// The MESSAGE of a broker's message; `None` if it lacks what every MESSAGE has.
 pub(crate) fn frame_of(message: &Message) -> Option<SharedMessage> {
-    let mut frame = Frame::new(Command::Message);
+    let headers = message.headers.as_bytes().len();
+    let mut frame = Frame::with_capacity(Command::Message, headers);
     for (name, value) in &message.headers {
         if let (false, Ok(value)) = (name.starts_with(INTERNAL), std::str::from_utf8(value)) {
             frame.push_header(name, value);

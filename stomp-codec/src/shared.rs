@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -172,16 +173,17 @@ impl Encoded {
             BytesMut::with_capacity(message.size() - if joined { 0 } else { body.len() } + 64);
         let mut omitted = 0;
         let mut is_deliverable = true;
-        let mut seen: Vec<std::borrow::Cow<'_, str>> = Vec::new();
-        for (name, value) in message.headers() {
+        let headers = message.plain_headers();
+        let mut seen: Vec<Cow<'_, [u8]>> = Vec::with_capacity(headers.len());
+        for (name, value) in headers {
             if is_private(&name) || seen.contains(&name) {
                 continue;
             }
             let start = tail.len();
-            if write_header(&mut tail, writing, name.as_bytes(), value.as_bytes()).is_err() {
+            if write_header(&mut tail, writing, &name, &value).is_err() {
                 tail.truncate(start);
                 omitted += 1;
-                is_deliverable &= !matches!(&*name, "destination" | "message-id");
+                is_deliverable &= !matches!(&*name, b"destination" | b"message-id");
             }
             seen.push(name);
         }
@@ -212,20 +214,20 @@ impl fmt::Debug for Encoded {
 }
 
 /// Whether the header never travels from a sender to a receiver
-fn is_private(name: &str) -> bool {
+fn is_private(name: &[u8]) -> bool {
     matches!(
         name,
-        "subscription"
-            | "ack"
-            | "redelivered"
-            | "content-length"
-            | "receipt"
-            | "transaction"
-            | "login"
-            | "passcode"
-            | "accept-version"
-            | "host"
-            | "heart-beat"
+        b"subscription"
+            | b"ack"
+            | b"redelivered"
+            | b"content-length"
+            | b"receipt"
+            | b"transaction"
+            | b"login"
+            | b"passcode"
+            | b"accept-version"
+            | b"host"
+            | b"heart-beat"
     )
 }
 

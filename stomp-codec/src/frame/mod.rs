@@ -52,13 +52,18 @@ impl Octets {
 impl Frame {
     /// A frame without headers and body
     pub fn new(command: Command) -> Self {
+        Self::with_capacity(command, 0)
+    }
+
+    /// A frame without headers and body, with room for so many octets of headers
+    pub fn with_capacity(command: Command, head: usize) -> Self {
         Self {
             command,
             reading: Reading::Raw,
             escaped: false,
             cr_ends_lines: false,
             lines: Lines::new(),
-            octets: Octets::Built { head: Vec::new(), body: Bytes::new() },
+            octets: Octets::Built { head: Vec::with_capacity(head), body: Bytes::new() },
         }
     }
 
@@ -154,7 +159,30 @@ impl Frame {
 
     /// Name and value of every header in order, repeats included
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        self.raw_headers().map(|(name, value)| (self.plain(name), self.plain(value)))
+        // Looked at once for all of them. Cannot fail: heads are checked when decoded, and built from text.
+        let head = std::str::from_utf8(self.octets.head()).unwrap_or_default();
+        let slice = move |range: Range<usize>| head.get(range).unwrap_or_default();
+        self.lines.iter().map(move |(name, value)| {
+            let mut value = slice(value);
+            if self.cr_ends_lines {
+                value = value.strip_suffix('\r').unwrap_or(value);
+            }
+            if self.reading == Reading::Trimmed {
+                value = value.trim_matches([' ', '\t']);
+            }
+            (self.unescaped(slice(name)), self.unescaped(value))
+        })
+    }
+
+    /// As [`headers`](Self::headers), as octets
+    pub(crate) fn plain_headers(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+        let plain = |octets| match self.escaped {
+            true => octets_of(self.plain(octets)),
+            false => Cow::Borrowed(octets),
+        };
+        self.raw_headers().map(move |(name, value)| (plain(name), plain(value)))
     }
 
     /// Octets that the frame holds: head and body, without what is shared with other frames
@@ -185,14 +213,16 @@ impl Frame {
     pub(crate) fn raw_headers(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         let head = self.octets.head();
         let slice = move |range: Range<usize>| head.get(range).unwrap_or_default();
-        self.lines.iter().map(move |(name, value)| {
-            let value = match slice(value) {
-                [value @ .., b'\r'] if self.cr_ends_lines => value,
-                value => value,
-            };
-            let is_trimmed = self.reading == Reading::Trimmed;
-            (slice(name), if is_trimmed { trim_blanks(value) } else { value })
-        })
+        self.lines.iter().map(move |(name, value)| (slice(name), self.cut(slice(value))))
+    }
+
+    /// A value without what stands around it
+    fn cut<'a>(&self, value: &'a [u8]) -> &'a [u8] {
+        let value = match value {
+            [value @ .., b'\r'] if self.cr_ends_lines => value,
+            value => value,
+        };
+        if self.reading == Reading::Trimmed { trim_blanks(value) } else { value }
     }
 
     /// Turns a received frame into one of its own plain text
@@ -210,19 +240,31 @@ impl Frame {
     }
 
     fn find(&self, name: &str) -> Option<&[u8]> {
-        let mut headers = self.raw_headers();
+        let head = self.octets.head();
+        let slice = |range: Range<usize>| head.get(range).unwrap_or_default();
+        let mut lines = self.lines.iter().map(|(raw, value)| (slice(raw), value));
         let (_, value) = if self.escaped {
-            headers.find(|(raw, _)| self.plain(raw) == name)
+            lines.find(|(raw, _)| self.plain(raw) == name)
         } else {
-            headers.find(|(raw, _)| *raw == name.as_bytes())
+            lines.find(|(raw, _)| *raw == name.as_bytes())
         }?;
-        Some(value)
+        Some(self.cut(slice(value)))
     }
 
     fn plain<'a>(&self, octets: &'a [u8]) -> Cow<'a, str> {
         // Cannot fail: heads are checked when decoded, and built from text.
-        let text = std::str::from_utf8(octets).unwrap_or_default();
+        self.unescaped(std::str::from_utf8(octets).unwrap_or_default())
+    }
+
+    fn unescaped<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.escaped { self.reading.unescape(text) } else { Cow::Borrowed(text) }
+    }
+}
+
+fn octets_of(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 
