@@ -31,9 +31,10 @@ impl Refusal {
 }
 
 impl<T> Session<T> {
-    /// Takes one frame of the client
-    pub(super) fn handle_frame(&mut self, frame: Frame) {
+    /// Takes one frame of the client; gives the event of a frequent one, and queues those of the others
+    pub(super) fn handle_frame(&mut self, frame: Frame) -> Option<Event<T>> {
         let receipt = frame.header_text("receipt");
+        let mut event = None;
         let result = match (self.phase, frame.command()) {
             (Phase::Opening, Command::Connect | Command::Stomp) => {
                 self.handle_connect(frame);
@@ -43,11 +44,11 @@ impl<T> Session<T> {
             (_, Command::Connect | Command::Stomp) => {
                 Err(Refusal::protocol("the session is already open"))
             }
-            (_, Command::Send) => self.handle_send(frame),
+            (_, Command::Send) => self.handle_send(frame).map(|sent| event = sent),
             (_, Command::Subscribe) => self.handle_subscribe(frame),
             (_, Command::Unsubscribe) => self.handle_unsubscribe(frame),
-            (_, Command::Ack) => self.handle_ack(&frame, false),
-            (_, Command::Nack) => self.handle_ack(&frame, true),
+            (_, Command::Ack) => self.handle_ack(&frame, false).map(|ack| event = ack),
+            (_, Command::Nack) => self.handle_ack(&frame, true).map(|nack| event = nack),
             (_, Command::Begin) => self.handle_begin(&frame),
             (_, Command::Commit) => self.handle_commit(&frame),
             (_, Command::Abort) => self.handle_abort(&frame),
@@ -66,6 +67,7 @@ impl<T> Session<T> {
             };
             self.refuse(receipt, reason, text);
         }
+        event
     }
 
     fn handle_connect(&mut self, mut frame: Frame) {
@@ -120,14 +122,14 @@ impl<T> Session<T> {
         }
     }
 
-    fn handle_send(&mut self, frame: Frame) -> Result<(), Refusal> {
+    fn handle_send(&mut self, frame: Frame) -> Result<Option<Event<T>>, Refusal> {
         required(&frame, "destination", "SEND without destination")?;
         let transaction = self.transaction_of(&frame, "SEND in an unknown transaction")?;
-        let Ok(send) = view::Send::try_from(frame) else { return Ok(()) };
-        match transaction {
+        let Ok(send) = view::Send::try_from(frame) else { return Ok(None) };
+        Ok(Some(match transaction {
             None => {
                 let receipt = self.owe(send.frame());
-                self.events.push_back(Event::Send { send, receipt });
+                Event::Send { send, receipt }
             }
             Some(name) => {
                 let size = send.frame().size();
@@ -141,10 +143,9 @@ impl<T> Session<T> {
                     self.transactions.add(&name, Step::Send(kept));
                 }
                 let receipt = self.owe(send.frame());
-                self.events.push_back(Event::Staged { send, receipt });
+                Event::Staged { send, receipt }
             }
-        }
-        Ok(())
+        }))
     }
 
     fn handle_subscribe(&mut self, frame: Frame) -> Result<(), Refusal> {
@@ -215,32 +216,31 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    fn handle_ack(&mut self, frame: &Frame, nack: bool) -> Result<(), Refusal> {
+    fn handle_ack(&mut self, frame: &Frame, nack: bool) -> Result<Option<Event<T>>, Refusal> {
         let transaction = self.transaction_of(frame, "ACK in an unknown transaction")?;
         let Some((subscription, index)) = self.find_delivery(frame)? else {
             // Acknowledges what needs no acknowledgement.
             self.confirm(frame);
-            return Ok(());
+            return Ok(None);
         };
         if let Some(name) = &transaction {
             self.check_transaction(name, 0)?;
         }
-        let Some(receiver) = self.subscriptions.get_mut(&subscription) else { return Ok(()) };
+        let Some(receiver) = self.subscriptions.get_mut(&subscription) else { return Ok(None) };
         let covered = receiver.cover(index);
         if let Some(name) = transaction {
             self.transactions.add(&name, Step::Settle { nack, subscription, covered });
             self.confirm(frame);
-            return Ok(());
+            return Ok(None);
         }
         receiver.settle(covered.iter().map(|(number, _)| *number));
         let tokens = covered.into_iter().map(|(_, token)| token).collect();
         let receipt = self.owe(frame);
-        self.events.push_back(if nack {
+        Ok(Some(if nack {
             Event::Nack { subscription, tokens, receipt }
         } else {
             Event::Ack { subscription, tokens, receipt }
-        });
-        Ok(())
+        }))
     }
 
     /// The delivery that an ACK or NACK names: its subscription and its place there

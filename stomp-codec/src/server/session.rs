@@ -200,10 +200,18 @@ impl<T> Session<T> {
                 return None;
             }
             match self.decoder.decode() {
-                Ok(Some(Item::Frame(frame))) => self.handle_frame(frame),
+                Ok(Some(Item::Frame(frame))) => {
+                    if let Some(event) = self.handle_frame(frame) {
+                        return Some(event);
+                    }
+                }
                 Ok(Some(Item::HeartBeats(_))) => {}
                 Ok(None) if self.eof => self.end(CloseReason::ConnectionLost),
-                Ok(None) => return None,
+                Ok(None) => {
+                    // An idle session shall hold no room for them. The frequent ones do not come through here.
+                    self.events = VecDeque::new();
+                    return None;
+                }
                 Err(error) => self.malformed(error),
             }
         }

@@ -171,6 +171,10 @@ impl<T> Subscriptions<T> {
         window: usize,
     ) -> SubscriptionId {
         let slot = self.free.pop().unwrap_or_else(|| {
+            // Many sessions have one, and never another.
+            if self.slots.is_empty() {
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(None);
             self.slots.len() - 1
         });
