@@ -7,7 +7,7 @@ use stomp_codec::server::{ErrorReply, SubscriptionId};
 use stomp_ws::CloseCode;
 
 use super::input::{Ended, Input};
-use super::run::{Session, Subscriber, Token};
+use super::run::{Session, Token};
 use super::subscribe::Kind;
 use crate::feed::FeedItem;
 use crate::hub::DropReason;
@@ -169,8 +169,8 @@ impl Session {
     fn on_timeline(&mut self, key: u64, message: &Outgoing) {
         self.on_live(key, message);
         let Some(who) = &self.who else { return };
-        let Some(Subscriber { kind: Kind::Timeline { opened }, .. }) = self.subscribers.get(&key)
-        else {
+        let subscriber = self.subscribers.get(&key);
+        let Some(Kind::Timeline { opened }) = subscriber.map(|subscriber| &subscriber.kind) else {
             return;
         };
         let message = message.message();
@@ -192,7 +192,7 @@ impl Session {
             Ended::Missed => {
                 let reply = ErrorReply::new("too slow: what was missed is not stored")
                     .header("retry", "true");
-                self.connection.fail(CloseCode::OVERLOAD, reply);
+                self.end(CloseCode::OVERLOAD, reply);
             }
             Ended::Failed(error) => self.fail(&error, None),
             Ended::Broker(reason) => {

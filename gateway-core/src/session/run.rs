@@ -135,7 +135,8 @@ pub(super) struct Session {
     /// MESSAGEs, and how many of them the gateway has counted.
     pub(super) delivered: u32,
     counted: u32,
-    pub(super) subscribers: HashMap<u64, Subscriber>,
+    /// In boxes: a map has room for several, and most sessions have one or two.
+    pub(super) subscribers: HashMap<u64, Box<Subscriber>>,
     pub(super) keys: HashMap<SubscriptionId, u64>,
     next_key: u64,
     inputs: SelectAll<KeyedInput>,
@@ -424,7 +425,7 @@ impl Session {
             prefetch: opened.prefetch,
             input: handle,
         };
-        self.subscribers.insert(key, subscriber);
+        self.subscribers.insert(key, Box::new(subscriber));
     }
 
     async fn on_unsubscribe(
@@ -436,7 +437,7 @@ impl Session {
         // Dropped here: what was not acknowledged is back before the RECEIPT.
         let subscriber = self.subscribers.remove(&key);
         self.written.retain(|(subscriber, _)| *subscriber != key);
-        if let Some(Subscriber { kind: Kind::Durable(name), .. }) = subscriber
+        if let Some(Kind::Durable(name)) = subscriber.map(|subscriber| subscriber.kind)
             && frame.header("durable").as_deref() == Some("true")
         {
             self.inner.broker.delete(&mq_bridge::Source::durable(name)).await?;
