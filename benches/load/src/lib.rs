@@ -25,6 +25,7 @@ mod progress;
 mod report;
 mod scan;
 pub mod scenario;
+mod setting;
 mod target;
 
 pub use ballast::Ballast;
@@ -35,4 +36,5 @@ pub use local::{Keeping, Local, beside, im_server_program};
 pub use process::{Usage, pin, raise_file_limit};
 pub use progress::{Progress, Silent};
 pub use report::Report;
+pub use setting::Setting;
 pub use target::{Address, Target};

@@ -234,6 +234,9 @@ impl Traffic {
     }
 }
 
+/// How long to wait for what may never come
+const A_WHILE: Duration = Duration::from_secs(1);
+
 /// Keeps the flows flowing
 #[derive(Debug)]
 struct Pump {
@@ -313,35 +316,25 @@ impl Pump {
         progress: &mut dyn Progress,
     ) -> Result<(), LoadError> {
         let all = flows.in_flight();
-        let mut moved = (Instant::now(), all);
-        loop {
+        // What is lost now is counted by the ledgers.
+        let patience = |flows: &Flows| match flows.faults.disconnected {
+            0 => PATIENCE,
+            _ => PATIENCE / 10,
+        };
+        self.exhaust(engine, flows, patience, |flows| {
             let left = flows.in_flight();
             progress.at("draining", (all - left.min(all)) as u64, all as u64);
-            if left < moved.1 {
-                moved = (Instant::now(), left);
-            }
-            // What is lost now is counted by the ledgers.
-            let patience = if flows.faults.disconnected > 0 { PATIENCE / 10 } else { PATIENCE };
-            if left == 0 || moved.0.elapsed() > patience {
-                flows.over = true;
-                return Ok(());
-            }
-            self.turn(engine, flows, Instant::now() + Duration::from_millis(100))?;
-        }
+            left as u64
+        })?;
+        flows.over = true;
+        Ok(())
     }
 
     /// Waits until the server has all acknowledgements: what is open comes into the next run.
     fn settle(&mut self, engine: &mut Engine<'_>, flows: &mut Flows) -> Result<(), LoadError> {
         let all = flows.disconnect(engine);
-        let mut moved = (Instant::now(), 0);
         // Not every server answers.
-        while flows.settled < all && moved.0.elapsed() < Duration::from_secs(1) {
-            self.turn(engine, flows, Instant::now() + Duration::from_millis(100))?;
-            if flows.settled > moved.1 {
-                moved = (Instant::now(), flows.settled);
-            }
-        }
-        Ok(())
+        self.exhaust(engine, flows, |_| A_WHILE, |flows| all.saturating_sub(flows.settled) as u64)
     }
 
     /// Lets slow readers have what is left for them.
@@ -355,14 +348,29 @@ impl Pump {
             return Ok(());
         }
         slow.into_iter().for_each(|index| engine.resume(index));
-        let mut moved = (Instant::now(), flows.delivered);
-        while moved.0.elapsed() < Duration::from_secs(1) {
-            self.turn(engine, flows, Instant::now() + Duration::from_millis(100))?;
-            if flows.delivered > moved.1 {
-                moved = (Instant::now(), flows.delivered);
+        // How much is left nobody knows.
+        self.exhaust(engine, flows, |_| A_WHILE, |flows| u64::MAX - flows.delivered)
+    }
+
+    /// Goes on until nothing is left, or nothing has become less for as long as `patience` says.
+    fn exhaust(
+        &mut self,
+        engine: &mut Engine<'_>,
+        flows: &mut Flows,
+        patience: impl Fn(&Flows) -> Duration,
+        mut left: impl FnMut(&Flows) -> u64,
+    ) -> Result<(), LoadError> {
+        let mut moved = (Instant::now(), u64::MAX);
+        loop {
+            let left = left(flows);
+            if left < moved.1 {
+                moved = (Instant::now(), left);
             }
+            if left == 0 || moved.0.elapsed() > patience(flows) {
+                return Ok(());
+            }
+            self.turn(engine, flows, Instant::now() + Duration::from_millis(100))?;
         }
-        Ok(())
     }
 }
 
@@ -469,12 +477,12 @@ impl Idle {
         let counted = rest.len();
         open(&mut engine, &mut flows, plans, self.opening, progress)?;
         let rss = || target.pid.and_then(|pid| Usage::of(Some(pid))).map(|usage| usage.rss);
-        settle(&mut engine, &mut flows, Duration::from_millis(300))?;
+        wait(&mut engine, &mut flows, Duration::from_millis(300))?;
         let before = rss();
         open(&mut engine, &mut flows, rest, self.opening, progress)?;
         let seconds = start.elapsed().as_secs_f64();
         let held = Snapshot::take(target, &flows);
-        settle(&mut engine, &mut flows, self.hold)?;
+        wait(&mut engine, &mut flows, self.hold)?;
         let mut report = Snapshot::take(target, &flows).since(&held);
         let after = rss();
 
@@ -503,7 +511,7 @@ impl Idle {
 }
 
 /// Lets a time pass.
-fn settle(engine: &mut Engine<'_>, flows: &mut Flows, time: Duration) -> Result<(), LoadError> {
+fn wait(engine: &mut Engine<'_>, flows: &mut Flows, time: Duration) -> Result<(), LoadError> {
     let end = Instant::now() + time;
     while Instant::now() < end {
         engine.wait(flows, end.saturating_duration_since(Instant::now()))?;

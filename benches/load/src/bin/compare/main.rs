@@ -8,14 +8,12 @@ mod page;
 mod results;
 mod work;
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use stomp_load::{Progress, figures, im_server_program, pin, raise_file_limit};
+use stomp_load::{Progress, Setting, raise_file_limit};
 
 use contender::{Contender, Fleet};
 use results::{Outcome, Results};
@@ -48,29 +46,8 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Core of the servers
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-
-    /// Core of the generator
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-
-    /// The server's program, instead of one that is built now
-    #[arg(long, env = "IM_SERVER")]
-    im_server: Option<PathBuf>,
-
-    /// Keeps every single result in this file
-    #[arg(long)]
-    json: Option<PathBuf>,
-
-    /// Runs nothing: takes the results that an earlier run kept
-    #[arg(long)]
-    from: Option<PathBuf>,
-
-    /// Puts the tables into this page, between its marks, and the chart beside it
-    #[arg(long, value_name = "PAGE")]
-    write: Option<PathBuf>,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 fn main() -> ExitCode {
@@ -86,35 +63,19 @@ fn main() -> ExitCode {
 
 /// Whether no message of the server's was lost, repeated, reordered or corrupted.
 fn run(options: &Options) -> Result<bool, Failure> {
-    let results = match &options.from {
-        Some(path) => serde_json::from_slice(&fs::read(path)?)?,
-        None => measure(options)?,
-    };
-    if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_vec_pretty(&results)?)?;
-    }
+    let results: Results = options.setting.results(|| measure(options))?;
     let tables = page::tables(&results);
     println!("{tables}");
-    if let Some(path) = &options.write {
-        let chart = path.with_extension("svg");
-        fs::write(&chart, chart::svg(&results))?;
-        let name = chart.file_name().unwrap_or_default().to_string_lossy();
-        let tables = format!("![the same as a chart]({name})\n\n{tables}");
-        let text = figures::insert(&fs::read_to_string(path)?, "compare", &tables)?;
-        fs::write(path, text)?;
-    }
+    let chart = || chart::svg(&results);
+    options.setting.publish("compare", None, "the same as a chart", chart, &tables)?;
     Ok(results.is_clean())
 }
 
 fn measure(options: &Options) -> Result<Results, Failure> {
     raise_file_limit();
     let cores = std::thread::available_parallelism()?.get();
-    let apart = cores > 1;
-    // Children inherit the core that they are started on.
-    let to_server = || if apart { pin(&[options.server_core]) } else { Ok(()) };
-    let to_load = || if apart { pin(&[options.load_core]) } else { Ok(()) };
-
-    let program = im_server_program(options.im_server.as_deref())?;
+    let setting = &options.setting;
+    let program = setting.program()?;
     let chosen = |contender: &Contender| {
         options.contenders.is_empty() || options.contenders.contains(contender)
     };
@@ -128,7 +89,7 @@ fn measure(options: &Options) -> Result<Results, Failure> {
 
     let start = Instant::now();
     let mut results = Results::new(options.quick, cores);
-    to_server()?;
+    setting.to_server()?;
     let fleet = Fleet::start(&contenders, program)?;
     results.versions = fleet.versions();
     contenders.retain(|contender| fleet.runs(*contender));
@@ -152,9 +113,9 @@ fn measure(options: &Options) -> Result<Results, Failure> {
                 if work.needs_fresh(contender) && round > 0 {
                     continue;
                 }
-                to_server()?;
+                setting.to_server()?;
                 let (target, fresh) = fleet.target(work, contender)?;
-                to_load()?;
+                setting.to_load()?;
                 let outcome = match work.run(&target, contender, pace, &mut bar) {
                     Ok(report) => Outcome::Report(Box::new(report)),
                     Err(error) => Outcome::Failed(error.to_string()),

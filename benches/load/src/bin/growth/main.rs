@@ -6,15 +6,13 @@
 mod curve;
 mod page;
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
-use stomp_load::{LoadError, figures, im_server_program, pin, raise_file_limit};
+use stomp_load::{LoadError, Setting, raise_file_limit};
 
 use curve::{Curve, Pace};
 
@@ -37,29 +35,8 @@ struct Options {
     #[arg(long)]
     stored: Option<usize>,
 
-    /// Core of the server
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-
-    /// Core of the generator
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-
-    /// The server's program, instead of one that is built now
-    #[arg(long, env = "IM_SERVER")]
-    im_server: Option<PathBuf>,
-
-    /// Keeps the results in this file
-    #[arg(long)]
-    json: Option<PathBuf>,
-
-    /// Runs nothing: takes the results that an earlier run kept
-    #[arg(long)]
-    from: Option<PathBuf>,
-
-    /// Puts the tables into this page, between its marks, and the chart beside it
-    #[arg(long, value_name = "PAGE")]
-    write: Option<PathBuf>,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// What a curve has shown
@@ -94,29 +71,19 @@ fn main() -> ExitCode {
 
 /// Whether no message was lost, repeated, reordered or corrupted.
 fn run(options: &Options) -> Result<bool, Failure> {
-    let results = match &options.from {
-        Some(path) => serde_json::from_slice(&fs::read(path)?)?,
-        None => measure(options)?,
-    };
-    if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_vec_pretty(&results)?)?;
-    }
+    let results: Results = options.setting.results(|| measure(options))?;
     let tables = page::tables(&results);
     println!("{tables}");
-    if let Some(path) = &options.write {
-        let chart = path.with_file_name("growth.svg");
-        fs::write(&chart, page::svg(&results))?;
-        let text = format!("![the same as curves](growth.svg)\n\n{tables}");
-        fs::write(path, figures::insert(&fs::read_to_string(path)?, "growth", &text)?)?;
-    }
+    let chart = || page::svg(&results);
+    let shows = "the same as curves";
+    options.setting.publish("growth", Some("growth.svg"), shows, chart, &tables)?;
     let mut points = results.curves.iter().flat_map(|(_, points)| points);
     Ok(points.all(|point| point.problem.is_none()))
 }
 
 fn measure(options: &Options) -> Result<Results, Failure> {
     raise_file_limit();
-    let apart = std::thread::available_parallelism()?.get() > 1;
-    let program = im_server_program(options.im_server.as_deref())?;
+    let program = options.setting.program()?;
     let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
     let stored = options.stored.unwrap_or(if options.quick { 100_000 } else { 1_000_000 });
     let chosen = |curve: &Curve| {
@@ -126,11 +93,9 @@ fn measure(options: &Options) -> Result<Results, Failure> {
     let start = Instant::now();
     let mut curves = Vec::new();
     for curve in Curve::ALL.into_iter().filter(chosen) {
-        // A child inherits the core that it is started on.
-        let cores = |core| if apart { pin(&[core]) } else { Ok(()) };
-        cores(options.server_core)?;
+        options.setting.to_server()?;
         let mut server = curve.start(&program)?;
-        cores(options.load_core)?;
+        options.setting.to_load()?;
         let sizes = curve.sizes(options.quick, stored);
         let bar = ProgressBar::new(sizes.len() as u64).with_message(curve.name());
         let mut points = Vec::new();
