@@ -1,12 +1,7 @@
-use std::future::Future;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::{BoxFuture, FutureExt};
-use mq_bridge::{Broker, BrokerError, Message, Publish, Source, Target};
-use stomp_ws::{TcpAcceptor, Transport};
+use mq_bridge::Broker;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -15,45 +10,34 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::address;
 use crate::auth::{AuthError, Authenticator, Credentials, PasswordHash, Principal, is_guest};
 use crate::authorizer::{Action, Authorizer};
 use crate::blob::BlobStore;
 use crate::builder::{GatewayBuilder, Settings};
-use crate::changes::change_of;
 use crate::clock::Clock;
-use crate::connections::{Admission, ConnectionRefused, Connections};
+use crate::connections::Connections;
 use crate::consumed::Consumed;
 use crate::destination::Destination;
-use crate::directory::{Contact, Directory, DirectoryError, HistoryFrom, Member, Role};
+use crate::directory::{Directory, HistoryFrom, Member, Role};
 use crate::error::{GatewayError, RefusedError};
 use crate::groups::GroupLocks;
 use crate::hub::{Drops, Hub};
-use crate::interceptor::{Interceptor, intercept};
+use crate::interceptor::Interceptor;
 use crate::kick;
 use crate::lock::lock;
 use crate::metrics::Metrics;
-use crate::names::{ConversationId, ConversationKind, DeviceName, EVERYBODY, UserName};
-use crate::outgoing::{self, Stamp};
+use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
 use crate::pipeline::Pipeline;
-use crate::presence::{People, Presence, PresenceStore, Ticket};
+use crate::presence::{People, Presence, PresenceStore};
 use crate::registry::Registry;
 use crate::send::{SendKind, SendRequest, Sent};
-use crate::session::{self, declare_queue};
+use crate::serve::REFUSALS;
 use crate::sessions::SessionTable;
 use crate::store::{
-    ConversationCursor, ConversationSummary, Marker, MessageId, MessageStore, NewMessage, Page,
-    Position, StoredMessage,
+    ConversationCursor, ConversationSummary, Marker, MessageStore, Page, Position, StoredMessage,
 };
+use crate::submit::send_action;
 use crate::trace::{self, TRACEPARENT};
-
-/// How long a person stays online after the last session ended: a page reload is no news.
-const PRESENCE_GRACE: Duration = Duration::from_secs(3);
-
-/// How many at a time of those who get no place are told so; the others are cut off.
-const REFUSALS: usize = 64;
-/// How long that may take.
-const REFUSAL: Duration = Duration::from_secs(2);
 
 /// The whole messenger of one node: sessions, routing, inboxes, timelines, presence.
 ///
@@ -81,14 +65,15 @@ pub(crate) struct Inner {
     /// Decides about guests.
     guests: Arc<dyn Authorizer>,
     pub(crate) connections: Arc<Connections>,
-    refusals: Arc<Semaphore>,
+    /// Those who get no place, and are told so.
+    pub(crate) refusals: Arc<Semaphore>,
     pub(crate) hub: Hub,
     pub(crate) consumed: Consumed,
     pub(crate) drops: Drops,
     pub(crate) metrics: Arc<Metrics>,
-    pipeline: Mutex<Option<Pipeline>>,
-    pipeline_task: Mutex<Option<JoinHandle<()>>>,
-    people: People,
+    pub(crate) pipeline: Mutex<Option<Pipeline>>,
+    pub(crate) pipeline_task: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) people: People,
     pub(crate) sessions: Arc<SessionTable>,
     /// Tells this gateway from others on the same broker.
     pub(crate) id: Uuid,
@@ -109,15 +94,6 @@ pub struct History {
     pub messages: Vec<StoredMessage>,
     /// From where to where the store has the conversation.
     pub position: Position,
-}
-
-/// Who gets a message.
-struct Audience {
-    people: Vec<UserName>,
-    /// What its sender is in the group.
-    role: Option<Role>,
-    /// Why its sender may not speak here now.
-    refused: Option<&'static str>,
 }
 
 impl Gateway {
@@ -374,119 +350,6 @@ impl Gateway {
     pub fn holds_lease(&self) -> bool {
         self.inner.store.shared().is_none_or(|shared| shared.lease().is_some())
     }
-
-    /// Takes a place for a connection, before anything is done for it; this is done already by what serves connections.
-    ///
-    /// A server that holds one for each connection that it accepts puts a clone into the extensions of its requests:
-    /// then [`websocket`](crate::websocket) takes no second one.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectionRefused`] where there are as many as there may be ([`ConnectionLimits`](crate::ConnectionLimits)).
-    pub fn admit(&self, address: Option<IpAddr>) -> Result<Admission, ConnectionRefused> {
-        self.inner.connections.admit(address)
-    }
-
-    /// Serves a connection that was made elsewhere, until it ends. `address` is the client's, to slow
-    /// down guessing of passwords. One too many gets an ERROR.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it cuts the connection off; what was not acknowledged is delivered again.
-    pub fn serve(
-        &self,
-        transport: Transport,
-        address: Option<IpAddr>,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        session::run(self.clone(), transport, address, None, self.admit(address))
-    }
-
-    /// Serves STOMP over TCP until the gateway stops.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it stops accepting; connections that were accepted go on.
-    pub async fn serve_tcp(&self, acceptor: TcpAcceptor) {
-        loop {
-            let (transport, address) = tokio::select! {
-                accepted = acceptor.accept() => accepted,
-                () = self.inner.stop.cancelled() => return,
-            };
-            self.spawn(transport, Some(address.ip()));
-        }
-    }
-
-    /// Serves a connection in a task of its own, which [`shutdown`](Self::shutdown) waits for.
-    pub fn spawn(&self, transport: Transport, address: Option<IpAddr>) {
-        self.spawn_presenting(transport, address, None);
-    }
-
-    /// The same, for a connection that came with credentials: those of its WebSocket upgrade. They count for a CONNECT
-    /// without a passcode.
-    pub fn spawn_presenting(
-        &self,
-        transport: Transport,
-        address: Option<IpAddr>,
-        presented: Option<Credentials>,
-    ) {
-        self.spawn_admitted(transport, address, presented, self.admit(address));
-    }
-
-    pub(crate) fn spawn_admitted(
-        &self,
-        transport: Transport,
-        address: Option<IpAddr>,
-        presented: Option<Credentials>,
-        admission: Result<Admission, ConnectionRefused>,
-    ) {
-        let inner = &self.inner;
-        if inner.stop.is_cancelled() {
-            return;
-        }
-        let is_refused = admission.is_err();
-        let session = session::run(self.clone(), transport, address, presented, admission);
-        if !is_refused {
-            inner.tasks.spawn(session);
-        } else if let Ok(permit) = Arc::clone(&inner.refusals).try_acquire_owned() {
-            inner.tasks.spawn(async move {
-                let _ = tokio::time::timeout(REFUSAL, session).await;
-                drop(permit);
-            });
-        }
-    }
-
-    /// Takes no new session and ends the others, each at a moment of its own ([`Drain`](crate::Drain)) with close code
-    /// 1001; what they have begun is finished. All else of the gateway goes on working until [`shutdown`](Self::shutdown).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped before it is ready the sessions end all the same; call it again to wait.
-    pub async fn drain(&self) {
-        let inner = &self.inner;
-        inner.drain.get_or_init(|| inner.settings.drain.window(inner.sessions.count()));
-        inner.stop.cancel();
-        inner.tasks.close();
-        inner.tasks.wait().await;
-    }
-
-    /// [Drains](Self::drain), finishes what is under way and lets go of the broker.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped before it is ready the gateway is stopping all the same; call it again to wait.
-    pub async fn shutdown(&self) {
-        self.drain().await;
-        let inner = &self.inner;
-        inner.people.finish().await;
-        drop(lock(&inner.pipeline).take());
-        let task = lock(&inner.pipeline_task).take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the pipeline ended badly");
-        }
-        inner.broker.shutdown().await;
-    }
 }
 
 impl Inner {
@@ -552,207 +415,8 @@ impl Inner {
         Ok(messages)
     }
 
-    fn pipeline(&self) -> Result<Pipeline, GatewayError> {
+    pub(crate) fn pipeline(&self) -> Result<Pipeline, GatewayError> {
         lock(&self.pipeline).clone().ok_or(GatewayError::Overloaded)
-    }
-
-    /// Hands in what was authorized; waits only for room. The inner future is the receipt.
-    pub(crate) async fn submit(
-        &self,
-        mut request: SendRequest,
-    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
-        if !self.interceptors.is_empty() {
-            intercept(&self.interceptors, &mut request).await?;
-        }
-        trace::drop_stray(&mut request.headers);
-        if let Some(conversation) = request.destination.conversation(&request.from) {
-            return match request.kind {
-                SendKind::Stored(_) => self.submit_message(conversation, request).await,
-                _ => self.submit_signal(conversation, request).await,
-            };
-        }
-        let SendRequest { from, destination, headers, body, .. } = request;
-        let target = target_of(&from, &destination)?;
-        if let Target::Queue(name) = &target {
-            declare_queue(self, name).await?;
-        }
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let message = self.transient(&from, &shown(&destination), headers, body);
-        Ok(self.publish(vec![target], message).boxed())
-    }
-
-    async fn submit_message(
-        &self,
-        conversation: ConversationId,
-        request: SendRequest,
-    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
-        let _sending = match &request.destination {
-            Destination::Group(group) => self.groups.sending(group).await,
-            _ => None,
-        };
-        let audience = self.audience(&conversation, &request.from).await?;
-        if let Some(refused) = audience.refused {
-            return Err(RefusedError::Denied(refused).into());
-        }
-        let change = match request.kind {
-            SendKind::Stored(kind) => {
-                let (limit, now) = (self.settings.recall_limit, self.clock.now_millis());
-                change_of(kind, &request, audience.role, limit, now)?
-            }
-            _ => None,
-        };
-        let mut message = new_message(conversation, request, &audience.people);
-        message.change = change;
-        if let (Some(policy), true) = (&self.settings.storage, message.kind.follows_policy()) {
-            message.keep = policy.keep(&message);
-        }
-        self.submit_new(message).await
-    }
-
-    /// Whether `from`, who may send there, may speak there now.
-    pub(crate) async fn check_speaking(
-        &self,
-        conversation: &ConversationId,
-        from: &UserName,
-    ) -> Result<(), GatewayError> {
-        match self.audience(conversation, from).await?.refused {
-            // Not hidden, as what is denied is: a member may know that the group exists.
-            Some(refused) => Err(RefusedError::Rejected(refused.to_owned()).into()),
-            None => Ok(()),
-        }
-    }
-
-    /// Who gets a message of `from`.
-    async fn audience(
-        &self,
-        conversation: &ConversationId,
-        from: &UserName,
-    ) -> Result<Audience, GatewayError> {
-        let group = match conversation.kind() {
-            ConversationKind::Direct(..) => {
-                return self.direct_audience(conversation, from).await;
-            }
-            ConversationKind::Broadcast(to) => {
-                // Everybody is addressed at once. Who may speak here may take back what others said.
-                let everybody = to.as_str() == EVERYBODY;
-                let members = if everybody { None } else { self.directory.members(&to).await? };
-                if members.is_none() && !everybody {
-                    return Err(DirectoryError::NoSuchGroup(to).into());
-                }
-                let people = members.unwrap_or_default().into_iter().map(|member| member.user);
-                let people = people.collect();
-                return Ok(Audience { people, role: Some(Role::Admin), refused: None });
-            }
-            ConversationKind::Group(group) => group,
-        };
-        let members = self.directory.members(&group).await?;
-        let members = members.ok_or(DirectoryError::NoSuchGroup(group))?;
-        let sender = members.iter().find(|member| member.user == *from);
-        let role = sender.map(|member| member.role);
-        let muted_until = sender.and_then(|member| member.muted_until);
-        let muted = muted_until.is_some_and(|until| until > self.clock.now_millis());
-        let refused = muted.then_some("you are muted in this group");
-        let people = members.into_iter().map(|member| member.user).collect();
-        Ok(Audience { people, role, refused })
-    }
-
-    async fn direct_audience(
-        &self,
-        conversation: &ConversationId,
-        from: &UserName,
-    ) -> Result<Audience, GatewayError> {
-        let peer = conversation.peer_of(from).unwrap_or_else(|| from.clone());
-        let refused = match self.directory.contact(from, &peer).await? {
-            Contact::Open => None,
-            Contact::Blocks => Some("you have blocked this person"),
-            Contact::Blocked => Some("this person takes no messages from you"),
-        };
-        let mut people = vec![from.clone()];
-        // Who does not talk to the other keeps the own devices in step all the same.
-        if refused.is_none() && peer != *from {
-            people.push(peer);
-        }
-        Ok(Audience { people, role: None, refused })
-    }
-
-    /// Stores and distributes a message whose targets are known.
-    pub(crate) async fn submit_new(
-        &self,
-        message: NewMessage,
-    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
-        let limit = self.broker.capabilities().max_message();
-        // Room for the headers that are added; a message that the broker refuses for good must not
-        // get into the store.
-        if message.body.len().saturating_add(64 * 1024) > limit {
-            return Err(BrokerError::TooLarge { size: message.body.len(), limit }.into());
-        }
-        let receipt = self.pipeline()?.send(message).await?;
-        Ok(async move { receipt.await.map(Sent::Stored) }.boxed())
-    }
-
-    async fn submit_signal(
-        &self,
-        conversation: ConversationId,
-        request: SendRequest,
-    ) -> Result<BoxFuture<'static, Result<Sent, GatewayError>>, GatewayError> {
-        let (kind, up_to, marker) = match request.kind {
-            SendKind::Delivered(up_to) => ("delivered", Some(up_to), Some(Marker::Delivered)),
-            SendKind::Read(up_to) => ("read", Some(up_to), Some(Marker::Read)),
-            _ => ("typing", None, None),
-        };
-        let mut up_to = up_to;
-        if let (Some(seq), Some(marker)) = (up_to, marker) {
-            let marks = self.store.mark(&conversation, &request.from, marker, seq).await?;
-            if !marks.moved {
-                return Ok(futures::future::ready(Ok(Sent::Published)).boxed());
-            }
-            up_to = Some(if marker == Marker::Read { marks.read } else { marks.delivered });
-        }
-        let audience = if conversation.is_broadcast() {
-            // How far somebody has read is for the own devices.
-            Audience { people: vec![request.from.clone()], role: None, refused: None }
-        } else {
-            self.audience(&conversation, &request.from).await?
-        };
-        if marker.is_none() && audience.refused.is_some() {
-            return Ok(futures::future::ready(Ok(Sent::Published)).boxed());
-        }
-        let stamp = Stamp {
-            destination: &request.destination.to_string(),
-            message_id: MessageId::generate(),
-            from: Some(request.from.as_str()),
-            timestamp: self.clock.now_millis(),
-        };
-        let message = outgoing::signal(&stamp, &conversation, kind, up_to, request.device.as_ref());
-        let targets = audience.people.iter();
-        let targets = targets.map(|user| Target::topic(address::live(user))).collect();
-        Ok(self.publish(targets, message).boxed())
-    }
-
-    /// The message of a SEND that belongs to no conversation. Its receivers see `destination`.
-    pub(crate) fn transient<N: AsRef<str>, V: AsRef<str>>(
-        &self,
-        from: &UserName,
-        destination: &str,
-        headers: impl Iterator<Item = (N, V)>,
-        body: Bytes,
-    ) -> Message {
-        let stamp = Stamp {
-            destination,
-            message_id: MessageId::generate(),
-            from: Some(from.as_str()),
-            timestamp: self.clock.now_millis(),
-        };
-        outgoing::from_send(&stamp, headers, body)
-    }
-
-    fn publish(
-        &self,
-        targets: Vec<Target>,
-        message: Message,
-    ) -> impl Future<Output = Result<Sent, GatewayError>> + Send + use<> {
-        let confirm = self.broker.publish(Publish::new(targets, message));
-        async move { Ok(confirm.await.map(|()| Sent::Published)?) }
     }
 
     pub(crate) async fn members(
@@ -765,131 +429,6 @@ impl Inner {
         let people = self.directory.participants(conversation).await?;
         Ok(people.into_iter().map(|user| Member::new(user, Role::Member)).collect())
     }
-
-    /// Makes the inbox of a device unless it exists.
-    pub(crate) async fn ensure_inbox(
-        &self,
-        user: &UserName,
-        device: &DeviceName,
-    ) -> Result<(), GatewayError> {
-        let known = self.directory.register_device(user, device).await?;
-        if known.seeded && self.broker_has(user, device).await? {
-            return Ok(());
-        }
-        self.pipeline()?.seed(user.clone(), device.clone()).await
-    }
-
-    /// Whether the broker still has what the directory knows of: it may forget with its process, or
-    /// have lost its data.
-    async fn broker_has(&self, user: &UserName, device: &DeviceName) -> Result<bool, GatewayError> {
-        let inbox = Source::durable(address::device_inbox(user, device));
-        match self.broker.stats(&inbox).await {
-            Ok(_) => Ok(true),
-            Err(BrokerError::NotDeclared { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Notes that a session of `user` began.
-    pub(crate) fn enter(&self, user: &UserName) {
-        self.people.enter(user);
-    }
-
-    /// Notes that a session of `user`, `away` or not, ended.
-    pub(crate) fn leave(self: &Arc<Self>, user: &UserName, away: bool) {
-        self.expire_later(self.people.leave(user, away, self.clock.now_millis()));
-    }
-
-    /// Notes that a session of `user` is `away` now and was not, or the other way round.
-    pub(crate) fn set_away(self: &Arc<Self>, user: &UserName, away: bool) {
-        self.expire_later(self.people.set_away(user, away));
-    }
-
-    fn expire_later(self: &Arc<Self>, ticket: Option<Ticket>) {
-        let Some(mut ticket) = ticket else { return };
-        let inner = Arc::clone(self);
-        self.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(PRESENCE_GRACE) => {}
-                    () = inner.stop.cancelled() => {}
-                }
-                match inner.people.expire(ticket) {
-                    Some(later) => ticket = later,
-                    None => return,
-                }
-            }
-        });
-    }
-
-    pub(crate) async fn presence_message(&self, user: &UserName) -> Result<Message, GatewayError> {
-        let presence = self.people.presence(std::slice::from_ref(user)).await?;
-        let presence = presence.first().copied().unwrap_or(Presence::offline(None));
-        Ok(outgoing::presence(user, presence, self.clock.now_millis()))
-    }
-}
-
-/// What a SEND asks permission for. Who reads what operators tell says how far, and no more.
-pub(crate) const fn send_action(destination: &Destination, signal: bool) -> Action {
-    if signal && matches!(destination, Destination::Broadcast(_)) {
-        Action::Read
-    } else {
-        Action::Send
-    }
-}
-
-/// Where a SEND that belongs to no conversation goes.
-pub(crate) fn target_of(
-    from: &UserName,
-    destination: &Destination,
-) -> Result<Target, GatewayError> {
-    Ok(match destination {
-        Destination::Queue(name) => Target::queue(address::queue(name)),
-        Destination::Topic(name) => Target::topic(address::topic(name)),
-        Destination::ReplyQueue(id) => Target::topic(address::reply(id)),
-        Destination::UserDestination(user, to) => {
-            Target::topic(address::user_destination(user, to))
-        }
-        Destination::OwnUserDestination(to) => Target::topic(address::user_destination(from, to)),
-        _ => {
-            let problem = "takes no SEND";
-            return Err(GatewayError::Invalid { name: "destination", problem });
-        }
-    })
-}
-
-/// The destination that the receivers of a SEND see: for a user destination, their own name of it.
-pub(crate) fn shown(destination: &Destination) -> String {
-    match destination {
-        Destination::UserDestination(_, to) => {
-            Destination::OwnUserDestination(to.clone()).to_string()
-        }
-        other => other.to_string(),
-    }
-}
-
-/// The message that a request stores, and where it goes.
-pub(crate) fn new_message(
-    conversation: ConversationId,
-    request: SendRequest,
-    people: &[UserName],
-) -> NewMessage {
-    let targets = people
-        .iter()
-        .map(address::inbox)
-        .chain(std::iter::once(address::conversation(&conversation)))
-        .chain(
-            (conversation == ConversationId::everybody()).then(|| address::EVERYBODY.to_owned()),
-        );
-    let mut message =
-        NewMessage::new(conversation, request.from, request.body).with_targets(targets);
-    message.device = request.device;
-    if let SendKind::Stored(kind) = request.kind {
-        message.kind = kind;
-    }
-    message.idempotency_key = request.idempotency_key;
-    message.headers = request.headers;
-    message
 }
 
 /// The destination under which `user` knows a conversation.

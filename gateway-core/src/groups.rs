@@ -12,10 +12,11 @@ use crate::address;
 use crate::destination::Destination;
 use crate::directory::{Contact, GroupSettings, MAX_TITLE_OCTETS, Role};
 use crate::error::{GatewayError, RefusedError};
-use crate::gateway::{Gateway, new_message};
+use crate::gateway::Gateway;
 use crate::names::{ConversationId, GroupName, UserName};
 use crate::send::{SendKind, SendRequest, Sent};
 use crate::store::{Marker, MessageKind};
+use crate::submit::new_message;
 
 const NOT_A_MEMBER: GatewayError =
     GatewayError::Refused(RefusedError::Denied("no such group, or you are not a member"));

@@ -13,6 +13,7 @@ mod connections;
 mod consumed;
 mod destination;
 mod directory;
+mod drain;
 mod error;
 mod feed;
 mod gateway;
@@ -20,6 +21,7 @@ mod groups;
 #[cfg(feature = "webhooks")]
 mod http_client;
 mod hub;
+mod inbox;
 mod interceptor;
 #[cfg(feature = "rest")]
 mod keys;
@@ -41,9 +43,11 @@ mod rest;
 mod retention;
 mod search;
 mod send;
+mod serve;
 mod session;
 mod sessions;
 mod store;
+mod submit;
 mod sweep;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -70,7 +74,7 @@ pub use blob::{
     Blob, BlobEntry, BlobError, BlobId, BlobInfo, BlobStore, BlobWriter, FolderBlobs,
     InvalidBlobId, MemoryBlobs,
 };
-pub use builder::{Drain, GatewayBuilder, Settings};
+pub use builder::{GatewayBuilder, Settings};
 pub use clock::Clock;
 pub use connections::{Admission, ConnectionLimits, ConnectionRefused};
 pub use destination::{Destination, DestinationError, MAX_DESTINATION, UserDestination};
@@ -79,6 +83,7 @@ pub use directory::{
     MAX_DEVICES, MAX_TITLE_OCTETS, Member, MemoryDirectory, Registration, RememberingDirectory,
     Role, UnknownHistoryFrom, UnknownRole,
 };
+pub use drain::Drain;
 pub use error::{GatewayError, RefusedError};
 pub use gateway::{Gateway, History};
 #[cfg(feature = "webhooks")]

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "postgres")]
 mod postgres;
+mod sessions;
 mod store;
 mod table;
 mod teller;
@@ -22,8 +23,7 @@ use crate::names::UserName;
 use crate::store::StoreError;
 
 pub use store::{MemoryPresence, PresenceStore};
-pub(crate) use table::Ticket;
-use table::{PresenceTable, Standing};
+use table::{PresenceTable, Standing, Ticket};
 use teller::Teller;
 
 /// Whether a person is there.

@@ -14,9 +14,10 @@ use super::subscribe::{self, declare_queue};
 use crate::auth::is_guest;
 use crate::destination::Destination;
 use crate::error::GatewayError;
-use crate::gateway::{Inner, send_action, shown, target_of};
+use crate::gateway::Inner;
 use crate::names::UserName;
 use crate::send::{SendRequest, Sent, check_key};
+use crate::submit::{send_action, shown, target_of};
 use crate::trace::{self, TRACEPARENT};
 
 /// Where a client sends a new token, before the one that it signed in with ends.
