@@ -50,15 +50,12 @@ impl Files {
         made.cert.der().clone()
     }
 
-    fn start(&self) -> Server {
+    fn start(&self, further: &[&str]) -> Server {
         let (certificate, key) = (self.certificate(), self.key());
-        let certificate = certificate.to_str().expect("UTF-8");
-        Server::start(&[
-            "--tls-certificate",
-            certificate,
-            "--tls-key",
-            key.to_str().expect("UTF-8"),
-        ])
+        let (certificate, key) = (certificate.to_str(), key.to_str());
+        let tls =
+            ["--tls-certificate", certificate.expect("UTF-8"), "--tls-key", key.expect("UTF-8")];
+        Server::start(&[&tls, further].concat())
     }
 }
 
@@ -128,7 +125,7 @@ async fn until_shown(server: &Server, certificate: &CertificateDer<'static>) {
 async fn certificates_are_renewed_under_live_sessions() {
     let files = Files::new();
     let first = files.renew();
-    let server = files.start();
+    let server = files.start(&[]);
     assert_eq!(page(&server, &first).await.expect("the page"), "HTTP/1.1 200 OK");
     let alice = over_tcp(&server, &first, "alice").await;
     let bob = over_websocket(&server, &first, "bob").await;
@@ -171,7 +168,7 @@ async fn certificates_are_renewed_under_live_sessions() {
 async fn p9_connections_without_a_handshake_end() {
     let files = Files::new();
     files.renew();
-    let server = files.start();
+    let server = files.start(&[]);
     let mut waiting = Vec::new();
     for address in [server.http, server.stomp] {
         for said in [b"".as_slice(), b"\x16\x03\x01\x02"] {
@@ -186,4 +183,20 @@ async fn p9_connections_without_a_handshake_end() {
         }
     }
     futures::future::join_all(waiting).await;
+}
+
+/// P7: one connection too many is told so within TLS, too.
+#[tokio::test]
+async fn p7_one_connection_too_many_is_refused_over_tls() {
+    let files = Files::new();
+    let certificate = files.renew();
+    let server = files.start(&["--max-connections", "1"]);
+    let _only = over_tcp(&server, &certificate, "alice").await;
+    let refused = page(&server, &certificate).await.expect("an answer");
+    assert_eq!(refused, "HTTP/1.1 503 Service Unavailable");
+    let stream = open(server.stomp, &certificate).await.expect("a handshake");
+    let transport = Transport::stream(stream, TransportConfig::DEFAULT);
+    let options = ConnectOptions::new().credentials("bob", password("bob"));
+    let refused = Client::over(transport, "localhost", options).await.expect_err("one too many");
+    assert!(refused.to_string().contains("too many connections"), "{refused}");
 }
