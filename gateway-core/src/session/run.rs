@@ -639,6 +639,6 @@ mod tests {
         let transport = Transport::stream(near, TransportConfig::DEFAULT);
         let served = run(gateway.clone(), transport, None, None, gateway.admit(None));
         let sizes = (size_of_val(&served), size_of::<Session>());
-        assert!(sizes.0 <= 2816 && sizes.1 <= 2048, "{sizes:?}");
+        assert!(sizes.0 <= 2176 && sizes.1 <= 2048, "{sizes:?}");
     }
 }

@@ -61,7 +61,8 @@ impl Session {
     pub(super) async fn on_send(&mut self, send: &view::Send) -> Result<Outcome, GatewayError> {
         let parent = send.header(TRACEPARENT);
         let Some(span) = parent.and_then(|parent| trace::sending(&parent)) else {
-            return self.hand_in(send).await;
+            // In a box of its own: the session's future would have room for it also while it is idle.
+            return Box::pin(self.hand_in(send)).await;
         };
         match Box::pin(self.hand_in(send)).instrument(span.clone()).await? {
             Outcome::Waiting(outcome) => Ok(Outcome::Waiting(outcome.instrument(span).boxed())),
