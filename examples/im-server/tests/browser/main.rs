@@ -8,6 +8,7 @@ mod attacks;
 #[path = "../common/mod.rs"]
 mod common;
 mod driver;
+mod from_nothing;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

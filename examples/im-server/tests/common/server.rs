@@ -153,7 +153,7 @@ impl Drop for Server {
 
 /// An address that nobody listens on, with a port outside of the range from which systems take those
 /// of outgoing connections: a server that is started again must find its port free.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
