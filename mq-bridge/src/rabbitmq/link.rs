@@ -126,9 +126,7 @@ impl RabbitMqLink {
             _tasks: tasks,
         })
     }
-}
 
-impl RabbitMqLink {
     /// Waits until the broker has taken back what the consumers of a lost link had: whoever comes
     /// before that gets what is newer first. Those of other nodes cannot be told from them, so not
     /// for long.
