@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::auth::{AuthError, Authenticator, Credentials, PasswordHash, Principal, is_guest};
@@ -205,10 +205,8 @@ impl Gateway {
     /// A send that was dropped may have happened; the same idempotency key makes the repeat harmless.
     pub async fn send(&self, request: SendRequest) -> Result<Sent, GatewayError> {
         let parent = request.headers.iter().find(|(name, _)| name == TRACEPARENT);
-        match parent.and_then(|(_, parent)| trace::sending(parent)) {
-            Some(span) => self.submit(request).instrument(span).await,
-            None => self.submit(request).await,
-        }
+        let span = parent.and_then(|(_, parent)| trace::sending(parent)).unwrap_or_else(Span::none);
+        self.submit(request).instrument(span).await
     }
 
     async fn submit(&self, request: SendRequest) -> Result<Sent, GatewayError> {

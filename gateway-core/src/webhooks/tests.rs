@@ -142,7 +142,6 @@ async fn what_happens_is_told_signed_and_only_what_was_asked_for() {
     assert_eq!(headers["webhook-signature"], signed["webhook-signature"]);
 }
 
-/// P3: a failure holds back its own conversation, and nothing overtakes in it.
 #[tokio::test]
 async fn the_trace_of_a_message_goes_on_in_the_call_and_what_is_none_does_not() {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -167,6 +166,7 @@ async fn the_trace_of_a_message_goes_on_in_the_call_and_what_is_none_does_not() 
     }
 }
 
+/// P3: a failure holds back its own conversation, and nothing overtakes in it.
 #[tokio::test]
 async fn p3_events_of_a_conversation_stay_in_order_through_failures() {
     let gateway = gateway().await;

@@ -10,7 +10,7 @@ use mq_bridge::{
     Acker, BrokerError, Declaration, Delivery, EndReason, Publish, Source, SubscribeOptions,
 };
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::event::{Data, Event, EventKind, lane};
 use super::hook::Kept;
@@ -251,28 +251,27 @@ impl Worker {
         id: &str,
         data: &Data,
     ) -> bool {
-        let told = self.tell_in_trace(receiver, calls, kind, id, data);
-        match data.header(TRACEPARENT).and_then(|parent| trace::telling(parent, &self.id, id)) {
-            Some(span) => told.instrument(span).await,
-            None => told.await,
-        }
+        let event = Event { kind, timestamp: data.timestamp(), data };
+        let Ok(body) = serde_json::to_vec(&event) else { return false };
+        let span = data
+            .header(TRACEPARENT)
+            .and_then(|parent| trace::telling(parent, &self.id, id))
+            .unwrap_or_else(Span::none);
+        self.insist(receiver, calls, id, &trace_of(data), body.into()).instrument(span).await
     }
 
-    async fn tell_in_trace(
+    /// Calls until it is taken, refused, or out of attempts.
+    async fn insist(
         &self,
         receiver: &Receiver,
         calls: &Semaphore,
-        kind: EventKind,
         id: &str,
-        data: &Data,
+        trace: &HeaderMap,
+        body: Bytes,
     ) -> bool {
-        let event = Event { kind, timestamp: data.timestamp(), data };
-        let Ok(body) = serde_json::to_vec(&event) else { return false };
-        let body = Bytes::from(body);
-        let trace = trace_of(data);
         let mut backoff = self.options.first_backoff;
         for attempt in 1..=self.options.attempts {
-            let refused = match self.attempt(receiver, calls, id, &trace, body.clone()).await {
+            let refused = match self.attempt(receiver, calls, id, trace, body.clone()).await {
                 Ok(()) => return true,
                 Err(Refused::Later(error)) => error,
                 Err(Refused::ForGood(error)) => {
