@@ -9,7 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use gateway_core::{ConversationId, MessageStore, NewMessage, Page, SqliteStore, UserName};
+use gateway_core::{
+    ConversationId, MessageStore, NewMessage, Page, Search, SearchScope, SqliteStore, UserName,
+};
 
 /// Tells the child where to write, and which round it is
 const FOLDER: &str = "STORE_KILL_FOLDER";
@@ -19,7 +21,7 @@ const CONVERSATIONS: [&str; 2] = ["direct:alice:bob", "group:ops"];
 
 fn message(to: &str, key: &str) -> NewMessage {
     let to = ConversationId::new(to).unwrap();
-    NewMessage::new(to, UserName::new("alice").unwrap(), key.to_owned())
+    NewMessage::new(to, UserName::new("alice").unwrap(), format!("said {key}"))
         .with_idempotency_key(key)
         .with_targets(["t"])
 }
@@ -114,6 +116,9 @@ fn what_was_answered_is_there_after_kill_9() {
             }
             let lost = answers.keys().rfind(|(to, seq)| to == name && *seq > last);
             assert_eq!(lost, None, "answered and lost in round {round}");
+            let word = Search::new("said".parse().unwrap(), usize::MAX);
+            let found = store.search(word.with_scopes([SearchScope::new(id)]));
+            assert_eq!(runtime.block_on(found).unwrap().len() as u64, last, "found in {name}");
         }
         let outbox = runtime.block_on(store.unpublished(None, usize::MAX)).unwrap();
         assert_eq!(outbox.len(), stored, "what is stored and not published is in the outbox");

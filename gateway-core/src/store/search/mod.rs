@@ -172,7 +172,11 @@ impl FromStr for SearchCursor {
 pub struct InvalidCursor;
 
 /// The text of a message that can be searched for: that of a plain message whose body is text
-fn text_of<'a>(kind: MessageKind, headers: &[(String, String)], body: &'a [u8]) -> Option<&'a str> {
+pub(in crate::store) fn text_of<'a>(
+    kind: MessageKind,
+    headers: &[(String, String)],
+    body: &'a [u8],
+) -> Option<&'a str> {
     let is_text = || {
         let of = headers.iter().find(|(name, _)| name == "content-type");
         of.is_none_or(|(_, value)| value.get(..5).is_some_and(|t| t.eq_ignore_ascii_case("text/")))

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::index::Texts;
 use super::query::message_id;
 use super::value::{text, to_sql, unsigned};
-use super::{change, place, search};
+use super::{change, place};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
 use crate::store::message::expiry;
@@ -38,6 +39,7 @@ struct Moved<'a> {
     conversations: HashMap<&'a ConversationId, Conversation>,
     /// By conversation and sender
     progress: HashMap<(i64, &'a UserName), Progress>,
+    texts: Texts,
 }
 
 impl Moved<'_> {
@@ -59,7 +61,7 @@ impl Moved<'_> {
         for ((conversation, user), progress) in self.progress {
             progress.store(connection, conversation, user)?;
         }
-        Ok(())
+        self.texts.store(connection)
     }
 }
 
@@ -80,7 +82,7 @@ fn append_one<'a>(
     if let Some(change) = &message.change {
         let Some(conversation) = &found else { return Ok(Err(ChangeError::NoTarget.into())) };
         let seq = conversation.last_seq + 1;
-        match change::apply(connection, conversation.id, message, change, seq)? {
+        match change::apply(connection, conversation.id, message, change, seq, &mut moved.texts)? {
             Ok(place) => target = Some(place),
             Err(refused) => return Ok(Err(refused)),
         }
@@ -106,7 +108,7 @@ fn append_one<'a>(
         insert(connection, message, (place, id, target), &conversation)?;
     }
     if let Some(text) = text_of_new(message) {
-        search::add(connection, place, text)?;
+        moved.texts.add(place, text);
     }
     if message.counts_as_unread()
         && let Some(until) = expiry(&message.headers)

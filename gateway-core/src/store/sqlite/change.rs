@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::index::{self, Texts};
+use super::place;
 use super::query::{message_columns, stored_message};
 use super::value::to_sql;
-use super::{place, search};
 use crate::names::ConversationId;
 use crate::store::change::{Change, Target, check_change, edited, has_copy, react, wiped_headers};
 use crate::store::pack::{pack_headers, pack_reactions};
@@ -38,6 +39,7 @@ pub(super) fn apply(
     message: &NewMessage,
     change: &Change,
     seq: u64,
+    texts: &mut Texts,
 ) -> rusqlite::Result<Result<i64, StoreError>> {
     let found = find(connection, conversation, &message.conversation, change.target)?;
     let target = found.as_ref().map(|(_, target)| Target::from(target));
@@ -55,9 +57,9 @@ pub(super) fn apply(
             };
             connection.prepare_cached(keep)?.execute([place])?;
             (target.headers, target.body) = edited(target.headers, message);
-            search::remove(connection, place)?;
+            index::remove(connection, place)?;
             if let Some(text) = text_of_stored(&target) {
-                search::add(connection, place, text)?;
+                texts.add(place, text);
             }
             let headers = pack_headers(&target.headers);
             connection
@@ -89,7 +91,7 @@ pub(super) fn apply(
             connection
                 .prepare_cached("UPDATE message SET recalled = ?2 WHERE place = ?1")?
                 .execute(params![place, to_sql(seq)])?;
-            search::remove(connection, place)?;
+            index::remove(connection, place)?;
             connection.prepare_cached("DELETE FROM original WHERE place = ?1")?.execute([place])?;
             fade(connection, place, 0)?;
         }

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, params};
 
 use super::append::Conversation;
+use super::index::Texts;
 use super::value::to_sql;
-use super::{change, place, search};
+use super::{change, place};
 use crate::names::ConversationId;
 use crate::store::import::taken;
 use crate::store::pack::{pack_headers, pack_reactions};
@@ -30,12 +31,13 @@ pub(super) fn import(
         Some(conversation) => conversation,
         None => Conversation::create(connection, name)?,
     };
-    let mut new = 0;
+    let (mut new, mut texts) = (0, Texts::default());
     for one in batch.iter().filter(|one| one.message.seq > before) {
-        insert(connection, name, &mut conversation, one)?;
+        insert(connection, name, &mut conversation, &mut texts, one)?;
         new += 1;
     }
     conversation.update(connection)?;
+    texts.store(connection)?;
     Ok(Ok(new))
 }
 
@@ -54,6 +56,7 @@ fn insert(
     connection: &Connection,
     name: &ConversationId,
     conversation: &mut Conversation,
+    texts: &mut Texts,
     one: &Imported,
 ) -> rusqlite::Result<()> {
     let message = &one.message;
@@ -90,7 +93,7 @@ fn insert(
             pack_reactions(&message.reactions),
         ])?;
     if let Some(text) = text_of_stored(message) {
-        search::add(connection, place, text)?;
+        texts.add(place, text);
     }
     if let Some(until) = until {
         change::fade(connection, place, until)?;

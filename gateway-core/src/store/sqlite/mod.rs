@@ -3,6 +3,7 @@
 mod append;
 mod change;
 mod import;
+mod index;
 mod place;
 mod pool;
 mod query;

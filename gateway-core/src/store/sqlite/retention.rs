@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::place;
 use super::value::{text, to_sql, unsigned};
+use super::{index, place};
 use crate::names::ConversationId;
 use crate::store::{Cut, Extent};
 
@@ -65,7 +65,7 @@ pub(super) fn forget(
         if !cut.concerns(place::seq(place), time) {
             break;
         }
-        connection.prepare_cached("DELETE FROM word WHERE rowid = ?1")?.execute([place])?;
+        index::remove(connection, place)?;
         connection.prepare_cached("DELETE FROM message WHERE place = ?1")?.execute([place])?;
         forgotten = Some(counted);
         gone += 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
-use super::search;
+use super::index;
 use super::value::store_error;
 use crate::store::{Epoch, StoreError};
 
@@ -23,11 +23,12 @@ const STATEMENTS: usize = 96;
 pub(super) const MIGRATIONS: &[(u32, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
     (2, "record", include_str!("migrations/0002_record.sql")),
-    (search::MIGRATION, "search", include_str!("migrations/0003_search.sql")),
+    (index::MIGRATION, "search", include_str!("migrations/0003_search.sql")),
     (4, "changes", include_str!("migrations/0004_changes.sql")),
     (5, "people", include_str!("migrations/0005_people.sql")),
     (6, "retention", include_str!("migrations/0006_retention.sql")),
     (7, "storage policy", include_str!("migrations/0007_storage_policy.sql")),
+    (8, "unindexed", include_str!("migrations/0008_unindexed.sql")),
 ];
 
 /// Holds the file against a second store, in this process or another; gone with the process however it ends
@@ -112,7 +113,7 @@ pub(super) fn migrate(connection: &mut Connection, now: u64) -> Result<Epoch, St
             .map_err(sql)?;
         if done.is_none() {
             transaction.execute_batch(text).map_err(sql)?;
-            add_texts |= *number == search::MIGRATION;
+            add_texts |= *number == index::MIGRATION;
             transaction
                 .execute(
                     "INSERT INTO schema_migration (number, name, sql, applied) VALUES (?1, ?2, ?3, ?4)",
@@ -123,7 +124,7 @@ pub(super) fn migrate(connection: &mut Connection, now: u64) -> Result<Epoch, St
     }
     // By code that knows the tables as they are now.
     if add_texts {
-        search::add_stored(&transaction).map_err(sql)?;
+        index::put_stored(&transaction).map_err(sql)?;
     }
     transaction
         .execute(

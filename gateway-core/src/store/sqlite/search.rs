@@ -1,4 +1,4 @@
-//! The full-text index.
+//! Reading the full-text index, and the texts that are not in it yet.
 //!
 //! Its rows have the places of their messages, so the matches in one conversation lie side by side and are read
 //! backwards from the newest: what a search costs depends on the conversations it looks in, not on all others.
@@ -7,50 +7,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::place;
 use super::query::{message_columns, stored_message};
 use super::value::{text, to_sql, unsigned};
+use super::{index, place};
 use crate::names::ConversationId;
 use crate::store::limits::octets_of_stored;
-use crate::store::search::{text_of_stored, words};
 use crate::store::{Search, SearchTerms, StoredMessage};
-
-/// The migration that makes the index
-pub(super) const MIGRATION: u32 = 3;
-
-/// Adds the text of a message
-pub(super) fn add(connection: &Connection, place: i64, text: &str) -> rusqlite::Result<()> {
-    let words = words(text);
-    if !words.is_empty() {
-        connection
-            .prepare_cached("INSERT INTO word (rowid, words) VALUES (?1, ?2)")?
-            .execute(params![place, words.join(" ")])?;
-    }
-    Ok(())
-}
-
-/// Takes the text of a message out, if it is there
-pub(super) fn remove(connection: &Connection, place: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM word WHERE rowid = ?1")?.execute([place])?;
-    Ok(())
-}
-
-/// Adds the texts of all messages that were stored before there was an index
-pub(super) fn add_stored(connection: &Connection) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(concat!(
-        "SELECT ",
-        message_columns!(),
-        ", c.name FROM message m JOIN conversation c ON c.id = m.place >> 32 WHERE m.kind = 'message'"
-    ))?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let message = stored_message(row, text(row, 12)?)?;
-        if let Some(text) = text_of_stored(&message) {
-            add(connection, row.get(0)?, text)?;
-        }
-    }
-    Ok(())
-}
 
 pub(super) fn search(
     connection: &Connection,
@@ -58,6 +20,7 @@ pub(super) fn search(
 ) -> rusqlite::Result<Vec<StoredMessage>> {
     let scopes = scopes(connection, search)?;
     let mut found = Found { places: BTreeSet::new(), limit: search.limit };
+    find_noted(connection, search, &scopes, &mut found)?;
     if search.terms.is_open() {
         find_openly(connection, search, &scopes, &mut found)?;
     } else {
@@ -193,21 +156,48 @@ fn find_openly(
     scopes: &[Scope],
     found: &mut Found,
 ) -> rusqlite::Result<()> {
-    let scopes: HashMap<i64, &Scope> = scopes.iter().map(|scope| (scope.id, scope)).collect();
+    let scopes = by_id(scopes);
     let mut matching = connection.prepare_cached("SELECT rowid FROM word WHERE word MATCH ?1")?;
     let mut time = connection.prepare_cached("SELECT time FROM message WHERE place = ?1")?;
     let mut rows = matching.query([expression(&search.terms)])?;
     while let Some(row) = rows.next()? {
         let place: i64 = row.get(0)?;
-        let Some(scope) = scopes.get(&place::conversation(place)) else { continue };
-        if (scope.after_seq + 1..scope.before_seq).contains(&place::seq(place)) {
-            let time = time.query_row([place], |row| unsigned(row, 0))?;
-            if time <= scope.latest {
-                found.add(time, scope, place);
-            }
+        let Some(scope) = scope_of(&scopes, place) else { continue };
+        let time = time.query_row([place], |row| unsigned(row, 0))?;
+        if time <= scope.latest {
+            found.add(time, scope, place);
         }
     }
     Ok(())
+}
+
+/// Looks through the texts that the index has yet to take
+fn find_noted(
+    connection: &Connection,
+    search: &Search,
+    scopes: &[Scope],
+    found: &mut Found,
+) -> rusqlite::Result<()> {
+    let scopes = by_id(scopes);
+    for place in index::noted(connection)? {
+        let Some(scope) = scope_of(&scopes, place) else { continue };
+        let matches = |text: &str, time| search.terms.match_text(text).then_some(time);
+        let time = index::with_text(connection, place, matches)?.flatten();
+        if let Some(time) = time.filter(|time| *time <= scope.latest) {
+            found.add(time, scope, place);
+        }
+    }
+    Ok(())
+}
+
+fn by_id(scopes: &[Scope]) -> HashMap<i64, &Scope> {
+    scopes.iter().map(|scope| (scope.id, scope)).collect()
+}
+
+/// The scope that a message is in
+fn scope_of<'a>(scopes: &HashMap<i64, &'a Scope>, place: i64) -> Option<&'a Scope> {
+    let scope = scopes.get(&place::conversation(place))?;
+    (scope.after_seq + 1..scope.before_seq).contains(&place::seq(place)).then_some(*scope)
 }
 
 /// What is looked for, as FTS5 writes it; words have nothing that would need an escape

@@ -287,7 +287,7 @@ async fn a_file_of_every_older_version_is_brought_up_to_date() {
         assert_eq!(store.position(&conversation()).await.unwrap().epoch.as_str(), "old");
         assert_eq!(store.unpublished(None, 9).await.unwrap()[0].message.body, "会议 at two");
         assert_eq!(append(&store, 10).await.unwrap().seq, 3);
-        if *last < search::MIGRATION {
+        if *last < index::MIGRATION {
             let scope = crate::store::SearchScope::new(conversation());
             let word = Search::new("会议".parse().unwrap(), 9).with_scopes([scope]);
             assert_eq!(store.search(word).await.unwrap()[0].seq, 2, "what was stored is found");

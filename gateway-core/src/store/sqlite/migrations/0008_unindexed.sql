@@ -1,0 +1,8 @@
+-- Texts that the full-text index has yet to take, noted a batch at a time.
+CREATE TABLE unindexed (
+    id INTEGER PRIMARY KEY,
+    -- The place of each, as eight octets, the lowest first.
+    places BLOB NOT NULL,
+    -- How much they and all before them count for.
+    weight INTEGER NOT NULL
+) STRICT;
