@@ -26,7 +26,7 @@ pub(super) fn vector(conversation: i64, text: &str) -> Option<String> {
         return None;
     }
     let mut vector = format!("'@{conversation}'");
-    for (index, word) in words.iter().enumerate() {
+    for (index, word) in words.split_ascii_whitespace().enumerate() {
         // A word has no quotation mark and no backslash. Writing to a string cannot fail.
         let _ = write!(vector, " '{word}':{}", (index + 1).min(MAX_POSITION));
     }

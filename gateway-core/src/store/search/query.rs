@@ -43,6 +43,7 @@ impl SearchTerms {
     #[must_use]
     pub fn match_text(&self, text: &str) -> bool {
         let words = words(text);
+        let words: Vec<&str> = words.split_ascii_whitespace().collect();
         self.phrases.iter().all(|phrase| phrase.is_in(&words))
     }
 
@@ -66,11 +67,11 @@ impl Phrase {
         (!words.is_empty()).then_some(Self { words, open: begins || single })
     }
 
-    fn is_in(&self, text: &[String]) -> bool {
+    fn is_in(&self, text: &[&str]) -> bool {
         let Some((last, first)) = self.words.split_last() else { return true };
         text.windows(self.words.len()).any(|found| {
             let Some((end, start)) = found.split_last() else { return false };
-            start == first && if self.open { end.starts_with(last) } else { end == last }
+            start == first && if self.open { end.starts_with(last) } else { *end == last }
         })
     }
 }
@@ -195,6 +196,6 @@ mod tests {
         assert!(!finds("last", &text));
         assert!(finds(&"x".repeat(100), &text), "a very long word by its beginning");
         let many = "字".repeat(30_000);
-        assert_eq!(words(&many).len(), 16_001);
+        assert_eq!(words(&many).split(' ').count(), 16_001);
     }
 }

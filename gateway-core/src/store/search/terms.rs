@@ -15,11 +15,12 @@ pub(super) const MAX_TEXT: usize = 64 * 1024;
 /// How many words of a text are searched: PostgreSQL counts positions to 16,383
 const MAX_WORDS: usize = 16_000;
 
-/// The words of a text, in order
-pub(in crate::store) fn words(text: &str) -> Vec<String> {
-    let mut words = Words::default();
+/// The words of a text, in order, with a space between each and the next
+pub(in crate::store) fn words(text: &str) -> String {
+    let mut words =
+        Words { done: String::with_capacity(text.len().min(MAX_TEXT)), ..Words::default() };
     for (index, c) in text.char_indices() {
-        if index >= MAX_TEXT || words.done.len() >= MAX_WORDS {
+        if index >= MAX_TEXT || words.count >= MAX_WORDS {
             break;
         }
         words.push(c);
@@ -36,16 +37,18 @@ pub(super) fn looked_for(text: &str) -> (Vec<String>, bool) {
     text.chars().for_each(|c| words.push(c));
     let single = words.previous.is_some() && !words.paired;
     let paired = words.paired;
-    (words.finish(!paired), single)
+    let words = words.finish(!paired);
+    (words.split_ascii_whitespace().map(str::to_owned).collect(), single)
 }
 
 /// The text being taken apart
 #[derive(Default)]
 struct Words {
-    done: Vec<String>,
-    /// The word under way, of a script with spaces
-    word: String,
-    /// Characters in `word`
+    /// With the word under way, of a script with spaces, at the end
+    done: String,
+    /// Words that are complete
+    count: usize,
+    /// Characters in the word under way
     length: usize,
     /// The last character of the run under way, of a dense script
     previous: Option<char>,
@@ -65,15 +68,14 @@ impl Words {
         if is_dense(c) {
             self.end_word();
             if let Some(previous) = self.previous.replace(c) {
-                self.done.push([previous, c].iter().collect());
+                self.start();
+                self.done.extend([previous, c]);
+                self.count += 1;
                 self.paired = true;
             }
         } else if c.is_alphanumeric() {
             self.end_run();
-            if self.length < MAX_WORD {
-                self.word.extend(c.to_lowercase());
-                self.length += 1;
-            }
+            self.extend(c.to_lowercase());
         } else {
             self.end_word();
             self.end_run();
@@ -85,27 +87,46 @@ impl Words {
         self.end_run();
         if !c.is_ascii_alphanumeric() {
             self.end_word();
-        } else if self.length < MAX_WORD {
-            self.word.push(c.to_ascii_lowercase());
+        } else {
+            self.extend([c.to_ascii_lowercase()]);
+        }
+    }
+
+    /// Starts a word
+    fn start(&mut self) {
+        if !self.done.is_empty() {
+            self.done.push(' ');
+        }
+    }
+
+    /// Adds a character to the word under way
+    fn extend(&mut self, lower: impl IntoIterator<Item = char>) {
+        if self.length == 0 {
+            self.start();
+        }
+        if self.length < MAX_WORD {
+            self.done.extend(lower);
             self.length += 1;
         }
     }
 
     fn end_word(&mut self) {
         if self.length > 0 {
-            self.done.push(std::mem::take(&mut self.word));
             self.length = 0;
+            self.count += 1;
         }
     }
 
     fn end_run(&mut self) {
         if let Some(last) = self.previous.take() {
-            self.done.push(last.to_string());
+            self.start();
+            self.done.push(last);
+            self.count += 1;
             self.paired = false;
         }
     }
 
-    fn finish(mut self, with_last: bool) -> Vec<String> {
+    fn finish(mut self, with_last: bool) -> String {
         self.end_word();
         if with_last {
             self.end_run();

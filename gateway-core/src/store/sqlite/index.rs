@@ -96,7 +96,8 @@ fn put_all(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn put(connection: &Connection, place: i64) -> rusqlite::Result<()> {
-    if let Some(words) = with_text(connection, place, |text, _| words(text).join(" "))? {
+    let words = with_text(connection, place, |text, _| words(text))?;
+    if let Some(words) = words.filter(|words| !words.is_empty()) {
         connection
             .prepare_cached("INSERT INTO word (rowid, words) VALUES (?1, ?2)")?
             .execute(params![place, words])?;
