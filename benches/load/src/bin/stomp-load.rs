@@ -81,6 +81,19 @@ enum Scenario {
         #[command(flatten)]
         traffic: TrafficOptions,
     },
+    /// A group: its first member writes, the others have it in their /inbox; with receipts and acknowledgements
+    ///
+    /// Needs a user for each member, --login 'user{n}', and the group.
+    Group {
+        /// Members
+        #[arg(long, default_value_t = 10)]
+        members: usize,
+        /// Name of the group
+        #[arg(long, default_value = "load")]
+        group: String,
+        #[command(flatten)]
+        traffic: TrafficOptions,
+    },
     /// A topic some of whose subscribers stop reading; the others must get everything
     Slow {
         /// Subscribers
@@ -216,6 +229,13 @@ fn run(options: &Options) -> Result<Report, LoadError> {
         }
         Scenario::Direct { people, traffic } => {
             traffic.traffic(Shape::Ring(*people)).run(target, progress)
+        }
+        Scenario::Group { members, group, traffic } => {
+            let mut work = traffic.traffic(Shape::Group(*members));
+            if traffic.send_to.is_none() {
+                work = work.with_group(group);
+            }
+            work.run(target, progress)
         }
         Scenario::Slow { subscribers, slow, traffic } => {
             let shape = Shape::FanOut { topics: 1, subscribers: *subscribers, slow: *slow };

@@ -2,13 +2,15 @@
 
 mod connect;
 mod flow;
+mod idle;
 mod opening;
 mod traffic;
 
 use std::time::Duration;
 
 pub use connect::{ConnectRate, Storm};
-pub use traffic::{Idle, Load, Shape, Traffic};
+pub use idle::Idle;
+pub use traffic::{Load, Shape, Traffic};
 
 use crate::connection::{Plan, Subscribe};
 use crate::target::numbered;

@@ -10,7 +10,7 @@ use crate::scenario::flow::{Flow, Flows, Receiver};
 use crate::{LoadError, Progress, Report, Target};
 
 use super::opening::open;
-use super::{Ack, PATIENCE, destination, plan, run_name, too_long};
+use super::{Ack, PATIENCE, destination, plan, run_name};
 
 /// Who sends to whom
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Shape {
     },
     /// So many people, each of whom writes to the next
     Ring(usize),
+    /// A group of so many people, the first of whom writes to it
+    Group(usize),
 }
 
 /// How much is sent
@@ -75,7 +77,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// 128 octets over queues, acknowledged by themselves, measured for 5 s after 1 s.
+    /// 128 octets, measured for 5 s after 1 s. People acknowledge what they get, and ask for receipts.
     #[must_use]
     pub fn new(shape: Shape, load: Load) -> Self {
         let (name, place) = match shape {
@@ -83,18 +85,19 @@ impl Traffic {
             Shape::FanOut { slow: 0, .. } => ("fan-out", "/topic/load-{run}-{n}"),
             Shape::FanOut { .. } => ("slow readers", "/topic/load-{run}-{n}"),
             Shape::Ring(_) => ("direct", "/user/{to}"),
+            Shape::Group(_) => ("group", "/group/load"),
         };
-        let ring = matches!(shape, Shape::Ring(_));
+        let people = matches!(shape, Shape::Ring(_) | Shape::Group(_));
         Self {
             name: name.to_owned(),
             shape,
             load,
             send_to: place.to_owned(),
-            subscribe_to: if ring { "/inbox" } else { place }.to_owned(),
+            subscribe_to: if people { "/inbox" } else { place }.to_owned(),
             send_headers: Vec::new(),
             subscribe_headers: Vec::new(),
-            ack: if ring { Ack::Individual } else { Ack::Auto },
-            receipts: ring,
+            ack: if people { Ack::Individual } else { Ack::Auto },
+            receipts: people,
             size: 128,
             warm_up: Duration::from_secs(1),
             duration: Duration::from_secs(5),
@@ -114,6 +117,13 @@ impl Traffic {
     #[must_use]
     pub const fn with_size(mut self, octets: usize) -> Self {
         self.size = octets;
+        self
+    }
+
+    /// Sets the group that is written to.
+    #[must_use]
+    pub fn with_group(mut self, name: &str) -> Self {
+        self.send_to = format!("/group/{name}");
         self
     }
 
@@ -143,7 +153,7 @@ impl Traffic {
             }
         }
 
-        let mut pump = Pump { load: self.load, schedule: None, sending: true };
+        let mut pump = Pump::new(self.load);
         flows.start();
         pump.run(&mut engine, &mut flows, self.warm_up, "warming up", progress)?;
         let before = Snapshot::take(target, &flows);
@@ -170,7 +180,7 @@ impl Traffic {
         Ok(report)
     }
 
-    fn prepare(&self, target: &Target) -> Result<(Flows, Vec<Plan>), LoadError> {
+    pub(super) fn prepare(&self, target: &Target) -> Result<(Flows, Vec<Plan>), LoadError> {
         if self.size < MIN_BODY {
             return Err(LoadError::Plan(format!("a body has at least {MIN_BODY} octets")));
         }
@@ -228,6 +238,13 @@ impl Traffic {
                     receivers.push(receiver((person + people - 1) % people, false));
                 }
             }
+            Shape::Group(members) => {
+                flow(0, 0, members.saturating_sub(1), &mut flows);
+                plans.extend((0..members).map(|member| listen(member, 0)));
+                // What somebody says does not come back to the device that said it.
+                let gets = |member| if member == 0 { None } else { receiver(0, false) };
+                receivers.extend((0..members).map(gets));
+            }
         }
         let flows = Flows::new(flows, receivers, pattern, self.ack, self.receipts)?;
         Ok((flows, plans))
@@ -239,13 +256,17 @@ const A_WHILE: Duration = Duration::from_secs(1);
 
 /// Keeps the flows flowing
 #[derive(Debug)]
-struct Pump {
+pub(super) struct Pump {
     load: Load,
     schedule: Option<Schedule>,
-    sending: bool,
+    pub(super) sending: bool,
 }
 
 impl Pump {
+    pub(super) const fn new(load: Load) -> Self {
+        Self { load, schedule: None, sending: true }
+    }
+
     /// Runs for a time.
     fn run(
         &mut self,
@@ -272,7 +293,7 @@ impl Pump {
     }
 
     /// Sends what is to be sent, then takes what has come.
-    fn turn(
+    pub(super) fn turn(
         &mut self,
         engine: &mut Engine<'_>,
         flows: &mut Flows,
@@ -309,7 +330,7 @@ impl Pump {
     }
 
     /// Waits for what is on its way.
-    fn drain(
+    pub(super) fn drain(
         &mut self,
         engine: &mut Engine<'_>,
         flows: &mut Flows,
@@ -385,7 +406,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    fn take(target: &Target, flows: &Flows) -> Self {
+    pub(super) fn take(target: &Target, flows: &Flows) -> Self {
         Self::of(target, flows.sent(), flows.delivered)
     }
 
@@ -420,102 +441,4 @@ impl Snapshot {
             ..Report::default()
         }
     }
-}
-
-/// Connections that do nothing
-///
-/// Each has a subscription of its own. At the end each gets one message, to see that it is alive.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Idle {
-    /// How many
-    pub connections: usize,
-    /// What each subscribes to, and sends its message to
-    pub destination: String,
-    /// How long they are left alone before the memory is looked at
-    pub hold: Duration,
-    /// Connections that are being made at a time
-    pub opening: usize,
-}
-
-impl Idle {
-    /// So many connections with a topic each, left alone for 2 s.
-    #[must_use]
-    pub fn new(connections: usize) -> Self {
-        Self {
-            connections,
-            destination: "/topic/idle-{run}-{n}".to_owned(),
-            hold: Duration::from_secs(2),
-            opening: 64,
-        }
-    }
-
-    /// Runs it. The memory of the first fiftieth of the connections is not counted: what a server makes once it
-    /// makes for those.
-    ///
-    /// # Errors
-    ///
-    /// As [`Traffic::run`].
-    pub fn run(&self, target: &Target, progress: &mut dyn Progress) -> Result<Report, LoadError> {
-        let traffic = Traffic {
-            send_to: self.destination.clone(),
-            subscribe_to: self.destination.clone(),
-            ack: Ack::Auto,
-            receipts: false,
-            ..Traffic::new(Shape::Ring(self.connections), Load::Window(1))
-        };
-        let mut engine = Engine::new(target, 4096)?;
-        let (mut flows, mut plans) = traffic.prepare(target)?;
-        // Each to itself.
-        for (index, receiver) in flows.receivers.iter_mut().enumerate() {
-            if let Some(receiver) = receiver {
-                receiver.flow = index;
-            }
-        }
-        let start = Instant::now();
-        let rest = plans.split_off((self.connections / 50).min(plans.len()));
-        let counted = rest.len();
-        open(&mut engine, &mut flows, plans, self.opening, progress)?;
-        let rss = || target.pid.and_then(|pid| Usage::of(Some(pid))).map(|usage| usage.rss);
-        wait(&mut engine, &mut flows, Duration::from_millis(300))?;
-        let before = rss();
-        open(&mut engine, &mut flows, rest, self.opening, progress)?;
-        let seconds = start.elapsed().as_secs_f64();
-        let held = Snapshot::take(target, &flows);
-        wait(&mut engine, &mut flows, self.hold)?;
-        let mut report = Snapshot::take(target, &flows).since(&held);
-        let after = rss();
-
-        let mut pump = Pump { load: Load::Window(1), schedule: None, sending: true };
-        flows.start();
-        pump.turn(&mut engine, &mut flows, Instant::now())?;
-        pump.sending = false;
-        pump.drain(&mut engine, &mut flows, progress)?;
-
-        report.scenario = "idle".to_owned();
-        report.connections = self.connections;
-        report.per_second = self.connections as f64 / seconds;
-        report.server_cpu_micros = None;
-        report.rss_per_connection = after
-            .zip(before)
-            .map(|(after, before)| after.saturating_sub(before) as f64 / counted.max(1) as f64);
-        report.sent = flows.sent();
-        report.delivered = flows.delivered;
-        flows.close();
-        if flows.sent() < self.connections as u64 {
-            return Err(too_long("not every connection could send"));
-        }
-        report.faults = flows.faults;
-        Ok(report)
-    }
-}
-
-/// Lets a time pass.
-fn wait(engine: &mut Engine<'_>, flows: &mut Flows, time: Duration) -> Result<(), LoadError> {
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        engine.wait(flows, end.saturating_duration_since(Instant::now()))?;
-        engine.flush(flows);
-    }
-    Ok(())
 }
