@@ -2,8 +2,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::LoadError;
 use crate::frames::escaped;
+use crate::{LoadError, source};
 
 /// Most subscriptions of a connection: a server may refuse more.
 const EACH: usize = 1000;
@@ -65,7 +65,9 @@ impl Ballast {
                 "SUBSCRIBE\nid:{number}\ndestination:/topic/ballast.{all}\n{receipt}\n\0"
             ));
         }
-        let mut stream = TcpStream::connect(self.server)?;
+        let socket = source::socket(self.server)?;
+        socket.connect(&self.server.into())?;
+        let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.write_all(frames.as_bytes())?;
         let mut answers = BufReader::new(&stream);

@@ -1,18 +1,14 @@
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::SockAddr;
 
 use crate::frames::{Outbox, escaped};
 use crate::scan::Incoming;
-use crate::{LoadError, Target};
-
-/// A source address is good for fewer connections to one port than there are ephemeral ports: 28 232 by default.
-const PER_SOURCE: u64 = 20_000;
+use crate::{LoadError, Target, source};
 
 /// Who a connection signs in as, and what it subscribes to
 #[derive(Clone, Debug)]
@@ -207,18 +203,10 @@ pub(crate) fn refusal(frame: Incoming<'_>) -> LoadError {
     LoadError::Server(format!("{} {message} {}", text(frame.command()), text(frame.body)))
 }
 
-/// Begins to connect, from an address of the loopback range that has ports left.
+/// Begins to connect.
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    static OPENED: AtomicU64 = AtomicU64::new(0);
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = source::socket(to)?;
     socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    let block = OPENED.fetch_add(1, Ordering::Relaxed) / PER_SOURCE;
-    if block > 0 && matches!(to.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
-        let [.., high, low] = (block as u32 % 65_000).to_be_bytes();
-        let source = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0));
-        socket.bind(&SockAddr::from(source))?;
-    }
     match socket.connect(&SockAddr::from(to)) {
         Ok(()) => {}
         Err(error)

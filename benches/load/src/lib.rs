@@ -8,6 +8,7 @@
 //! It trusts nothing: every body says which flow it belongs to and which message of it it is, and is
 //! compared octet by octet. A run with a lost, repeated, reordered or corrupted message is a failed run.
 
+mod archive;
 mod ballast;
 mod body;
 mod connection;
@@ -26,7 +27,9 @@ mod report;
 mod scan;
 pub mod scenario;
 mod setting;
+mod source;
 mod target;
+mod token;
 
 pub use ballast::Ballast;
 pub use error::LoadError;

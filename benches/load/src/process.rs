@@ -1,4 +1,5 @@
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, getrlimit, setrlimit};
@@ -30,6 +31,21 @@ impl Usage {
         let cpu = Duration::from_micros(ticks * 1_000_000 / per_second);
         Some(Self { cpu, rss: number(21)? * rustix::param::page_size() as u64 })
     }
+}
+
+/// How many more files the process `pid`, or this one, may open. `None` as for [`Usage::of`].
+pub(crate) fn files_left(pid: Option<u32>) -> Option<usize> {
+    let folder = pid.map_or_else(|| "/proc/self".to_owned(), |pid| format!("/proc/{pid}"));
+    let limits = fs::read_to_string(format!("{folder}/limits")).ok()?;
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let limit = limit.split_whitespace().next()?.parse().unwrap_or(usize::MAX);
+    Some(limit.saturating_sub(fs::read_dir(format!("{folder}/fd")).ok()?.count()))
+}
+
+/// How many octets may be written into a folder.
+pub(crate) fn free(folder: &Path) -> Result<u64, LoadError> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Lets the calling thread, and what it starts from now on, run on these cores only.

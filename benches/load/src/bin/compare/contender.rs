@@ -72,8 +72,8 @@ impl Fleet {
             runtime,
         };
         if has(Contender::ImServer) {
-            fleet.transient = Some(Local::im_server(&fleet.program, Keeping::Memory, 0)?);
-            fleet.durable = Some(Local::im_server(&fleet.program, Keeping::Files, PEOPLE)?);
+            fleet.transient = Some(Local::im_server(&fleet.program, Keeping::Memory)?);
+            fleet.durable = Some(Local::im_server(&fleet.program, Keeping::Files)?);
         }
         if has(Contender::Forwarder) {
             fleet.forwarder = Some(Local::forwarder(&beside("bare-forwarder")?)?);
@@ -106,7 +106,7 @@ impl Fleet {
         let missing = || format!("{contender} does not run");
         if work.fresh {
             let fresh = match contender {
-                Contender::ImServer => Some(Local::im_server(&self.program, Keeping::Memory, 0)?),
+                Contender::ImServer => Some(Local::im_server(&self.program, Keeping::Memory)?),
                 Contender::Forwarder => Some(Local::forwarder(&beside("bare-forwarder")?)?),
                 _ => None,
             };
@@ -133,7 +133,7 @@ impl Fleet {
             }
         };
         let local = local.as_ref().ok_or_else(missing)?;
-        Ok((if work.people { local.people()? } else { local.target().clone() }, None))
+        Ok((if work.people { local.people(PEOPLE)? } else { local.target().clone() }, None))
     }
 
     /// What they say of themselves, and this system of itself.

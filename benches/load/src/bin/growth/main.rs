@@ -1,20 +1,22 @@
 //! Measures what a delivery costs the server as something grows: connections, destinations,
-//! subscribers, bodies, stored messages.
+//! subscribers, bodies, stored messages, members of a group.
 //!
 //! `growth --help` lists what can be set; docs/performance.md says what it does.
 
 mod curve;
 mod page;
+mod server;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use stomp_load::{LoadError, Setting, raise_file_limit};
 
 use curve::{Curve, Pace};
+use server::Server;
 
 /// What ends the program early
 type Failure = Box<dyn std::error::Error>;
@@ -48,11 +50,14 @@ struct Results {
 }
 
 /// One size, measured some times
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Point {
     size: usize,
     per_second: Vec<f64>,
     cpu_micros: Vec<f64>,
+    /// Of the bare forwarder, where it does the same
+    #[serde(default)]
+    forwarder_micros: Vec<f64>,
     rss: u64,
     /// What a server may not do to messages, or why it could not be measured
     problem: Option<String>,
@@ -93,13 +98,13 @@ fn measure(options: &Options) -> Result<Results, Failure> {
     let start = Instant::now();
     let mut curves = Vec::new();
     for curve in Curve::ALL.into_iter().filter(chosen) {
-        options.setting.to_server()?;
-        let mut server = curve.start(&program)?;
-        options.setting.to_load()?;
-        let sizes = curve.sizes(options.quick, stored);
-        let bar = ProgressBar::new(sizes.len() as u64).with_message(curve.name());
+        let mut server = Server::start(curve, &options.setting, &program)?;
+        let sizes = curve.sizes(options.quick, stored, server.room());
+        let style = ProgressStyle::with_template("{msg:40} {wide_bar} {pos}/{len}")?;
+        let bar = ProgressBar::new(sizes.len() as u64).with_style(style);
         let mut points = Vec::new();
         for size in sizes {
+            bar.set_message(format!("{}: {size}", curve.name()));
             points.push(point(&mut server, size, pace));
             bar.inc(1);
         }
@@ -110,9 +115,8 @@ fn measure(options: &Options) -> Result<Results, Failure> {
     Ok(Results { quick: options.quick, minutes, curves })
 }
 
-fn point(server: &mut curve::Server, size: usize, pace: Pace) -> Point {
-    let mut point =
-        Point { size, per_second: Vec::new(), cpu_micros: Vec::new(), rss: 0, problem: None };
+fn point(server: &mut Server<'_>, size: usize, pace: Pace) -> Point {
+    let mut point = Point { size, ..Point::default() };
     let outcome = (|| {
         server.grow(size, pace)?;
         for _ in 0..pace.rounds {
@@ -122,6 +126,9 @@ fn point(server: &mut curve::Server, size: usize, pace: Pace) -> Point {
             point.rss = report.server_rss.unwrap_or_default();
             if report.faults.any() {
                 point.problem = Some(report.faults.to_string());
+            }
+            if let Some(report) = server.measure_forwarder(size, pace)? {
+                point.forwarder_micros.extend(report.server_cpu_micros);
             }
         }
         Ok::<(), LoadError>(())
