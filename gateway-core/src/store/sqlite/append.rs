@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 use super::index::Texts;
 use super::query::message_id;
@@ -24,9 +24,10 @@ pub(super) fn append(
     now: u64,
 ) -> rusqlite::Result<Vec<Result<Appended, StoreError>>> {
     let mut moved = Moved::default();
+    let mut inserts = Inserts::new(connection)?;
     let outcome = batch
         .iter()
-        .map(|message| append_one(connection, &mut moved, message, now))
+        .map(|message| append_one(connection, &mut moved, &mut inserts, message, now))
         .collect::<rusqlite::Result<Vec<_>>>()?;
     moved.store(connection)?;
     forget_keys(connection, batch.len(), now)?;
@@ -68,6 +69,7 @@ impl Moved<'_> {
 fn append_one<'a>(
     connection: &Connection,
     moved: &mut Moved<'a>,
+    inserts: &mut Inserts<'_>,
     message: &'a NewMessage,
     now: u64,
 ) -> rusqlite::Result<Result<Appended, StoreError>> {
@@ -105,7 +107,7 @@ fn append_one<'a>(
     let id = MessageId::generate();
     let place = place::of(conversation.id, conversation.last_seq);
     if message.keep != Keep::Nothing {
-        insert(connection, message, (place, id, target), &conversation)?;
+        inserts.message(message, (place, id, target), &conversation)?;
     }
     if let Some(text) = text_of_new(message) {
         moved.texts.add(place, text);
@@ -123,14 +125,10 @@ fn append_one<'a>(
     };
     moved.progress.insert((conversation.id, &message.sender), progress);
 
-    let outbox = (!message.targets.is_empty()).then(|| {
-        let copy = || pack_copy(message, id, conversation.last_time);
-        let targets = pack(message.targets.iter().map(String::as_str));
-        connection
-            .prepare_cached("INSERT INTO outbox (place, targets, copy) VALUES (?1, ?2, ?3)")?
-            .insert(params![place, targets, (!message.is_kept_whole()).then(copy)])
-    });
-    let outbox = outbox.transpose()?;
+    let outbox = match message.targets[..] {
+        [] => None,
+        _ => Some(inserts.outbox(message, (place, id), &conversation)?),
+    };
     if let Some(key) = &message.idempotency_key {
         connection
             .prepare_cached(
@@ -152,24 +150,37 @@ fn append_one<'a>(
     Ok(Ok(appended.with_outbox(outbox)))
 }
 
-/// Writes what is stored of a message
-fn insert(
-    connection: &Connection,
-    message: &NewMessage,
-    (place, id, target): (i64, MessageId, Option<i64>),
-    conversation: &Conversation,
-) -> rusqlite::Result<()> {
-    let (headers, body) = if message.is_kept_whole() {
-        (pack_headers(&message.headers), &*message.body)
-    } else {
-        (pack_headers(&message.stored_headers()), [].as_slice())
-    };
-    connection
-        .prepare_cached(
-            "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body, target)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
+/// The statements that every message needs, looked up once for a batch
+struct Inserts<'a> {
+    message: CachedStatement<'a>,
+    outbox: CachedStatement<'a>,
+}
+
+impl<'a> Inserts<'a> {
+    fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            message: connection.prepare_cached(
+                "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body, target)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?,
+            outbox: connection
+                .prepare_cached("INSERT INTO outbox (place, targets, copy) VALUES (?1, ?2, ?3)")?,
+        })
+    }
+
+    /// Writes what is stored of a message
+    fn message(
+        &mut self,
+        message: &NewMessage,
+        (place, id, target): (i64, MessageId, Option<i64>),
+        conversation: &Conversation,
+    ) -> rusqlite::Result<()> {
+        let (headers, body) = if message.is_kept_whole() {
+            (pack_headers(&message.headers), &*message.body)
+        } else {
+            (pack_headers(&message.stored_headers()), [].as_slice())
+        };
+        self.message.execute(params![
             place,
             id.to_octets(),
             to_sql(conversation.last_time),
@@ -182,7 +193,20 @@ fn insert(
             body,
             target,
         ])?;
-    Ok(())
+        Ok(())
+    }
+
+    /// Notes that a message is yet to be published; gives the id of the entry
+    fn outbox(
+        &mut self,
+        message: &NewMessage,
+        (place, id): (i64, MessageId),
+        conversation: &Conversation,
+    ) -> rusqlite::Result<i64> {
+        let copy = || pack_copy(message, id, conversation.last_time);
+        let targets = pack(message.targets.iter().map(String::as_str));
+        self.outbox.insert(params![place, targets, (!message.is_kept_whole()).then(copy)])
+    }
 }
 
 /// What the first use of the message's key gave, if that was within the time that keys are remembered

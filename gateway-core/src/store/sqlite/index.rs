@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 use super::value::{to_sql, unsigned};
 use crate::store::MessageKind;
@@ -67,40 +67,53 @@ pub(super) fn noted(connection: &Connection) -> rusqlite::Result<BTreeSet<i64>> 
     Ok(places)
 }
 
-/// Gives `with` the text of the message at a place, and when it was stored, if it has one now
-pub(super) fn with_text<T>(
-    connection: &Connection,
-    place: i64,
-    with: impl FnOnce(&str, u64) -> T,
-) -> rusqlite::Result<Option<T>> {
-    let found = connection
-        .prepare_cached("SELECT headers, body, time FROM message WHERE place = ?1 AND kind = ?2")?
-        .query_row(params![place, MessageKind::Message.as_str()], |row| {
+/// Reads texts of messages
+pub(super) struct Reader<'a>(CachedStatement<'a>);
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
+        let sql = "SELECT headers, body, time FROM message WHERE place = ?1 AND kind = ?2";
+        Ok(Self(connection.prepare_cached(sql)?))
+    }
+
+    /// Gives `with` the text of the message at a place, and when it was stored, if it has one now
+    pub(super) fn with_text<T>(
+        &mut self,
+        place: i64,
+        with: impl FnOnce(&str, u64) -> T,
+    ) -> rusqlite::Result<Option<T>> {
+        let kind = MessageKind::Message;
+        let found = self.0.query_row(params![place, kind.as_str()], |row| {
             // Were they damaged, no message could be stored any more for this one.
             let headers = unpack_headers(row.get_ref(0)?.as_blob()?).unwrap_or_default();
-            let text = text_of(MessageKind::Message, &headers, row.get_ref(1)?.as_blob()?);
+            let text = text_of(kind, &headers, row.get_ref(1)?.as_blob()?);
             let time = unsigned(row, 2)?;
             Ok(text.map(|text| with(text, time)))
-        })
-        .optional()?;
-    Ok(found.flatten())
+        });
+        Ok(found.optional()?.flatten())
+    }
 }
 
 /// Puts in all texts that are noted
 fn put_all(connection: &Connection) -> rusqlite::Result<()> {
-    for place in noted(connection)? {
-        put(connection, place)?;
-    }
+    put(connection, noted(connection)?.into_iter().map(Ok))?;
     connection.prepare_cached("DELETE FROM unindexed")?.execute([])?;
     Ok(())
 }
 
-fn put(connection: &Connection, place: i64) -> rusqlite::Result<()> {
-    let words = with_text(connection, place, |text, _| words(text))?;
-    if let Some(words) = words.filter(|words| !words.is_empty()) {
-        connection
-            .prepare_cached("INSERT INTO word (rowid, words) VALUES (?1, ?2)")?
-            .execute(params![place, words])?;
+fn put(
+    connection: &Connection,
+    places: impl Iterator<Item = rusqlite::Result<i64>>,
+) -> rusqlite::Result<()> {
+    let mut texts = Reader::new(connection)?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO word (rowid, words) VALUES (?1, ?2)")?;
+    for place in places {
+        let place = place?;
+        let words = texts.with_text(place, |text, _| words(text))?;
+        if let Some(words) = words.filter(|words| !words.is_empty()) {
+            insert.execute(params![place, words])?;
+        }
     }
     Ok(())
 }
@@ -113,12 +126,8 @@ pub(super) fn remove(connection: &Connection, place: i64) -> rusqlite::Result<()
 
 /// Puts in the texts of all messages that were stored before there was an index
 pub(super) fn put_stored(connection: &Connection) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("SELECT place FROM message ORDER BY place")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        put(connection, row.get(0)?)?;
-    }
-    Ok(())
+    let mut places = connection.prepare("SELECT place FROM message ORDER BY place")?;
+    put(connection, places.query_map([], |row| row.get(0))?)
 }
 
 #[cfg(test)]

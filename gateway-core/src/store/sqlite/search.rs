@@ -179,10 +179,11 @@ fn find_noted(
     found: &mut Found,
 ) -> rusqlite::Result<()> {
     let scopes = by_id(scopes);
+    let mut texts = index::Reader::new(connection)?;
     for place in index::noted(connection)? {
         let Some(scope) = scope_of(&scopes, place) else { continue };
         let matches = |text: &str, time| search.terms.match_text(text).then_some(time);
-        let time = index::with_text(connection, place, matches)?.flatten();
+        let time = texts.with_text(place, matches)?.flatten();
         if let Some(time) = time.filter(|time| *time <= scope.latest) {
             found.add(time, scope, place);
         }
