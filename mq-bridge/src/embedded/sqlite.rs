@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::Connection;
 
 use crate::storage::{Change, Kept, Page, Storage, Written};
-use crate::{Declaration, Message, Source, Target};
+use crate::{Declaration, Source, Target};
 
-use super::store::{self, NewEntry, Released};
+use super::store::{self, Inserts, NewEntry, Released};
 use super::{EmbeddedConfig, schema};
 
 /// Rows removed per transaction by the work that nobody waits for.
@@ -59,7 +59,9 @@ impl Sqlite {
     fn transact(&self, changes: &[Change]) -> rusqlite::Result<Transaction<'_>> {
         let mut transaction = Transaction::new(self);
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        changes.iter().try_for_each(|change| transaction.apply(change))?;
+        let mut inserts = None;
+        changes.iter().try_for_each(|change| transaction.apply(change, &mut inserts))?;
+        transaction.remove()?;
         transaction.sweep()?;
         std::mem::take(&mut transaction.released).apply(&self.connection)?;
         if self.failing.load(Relaxed) {
@@ -133,6 +135,8 @@ struct Transaction<'a> {
     /// What differs from the keys that are known; `None` is deleted.
     keys: HashMap<Source, Option<u64>>,
     next_message: u64,
+    /// What is done with, by the key of its source: acknowledgements of many calls go together.
+    removed: HashMap<u64, (Source, Vec<u64>)>,
     released: Released,
     /// Keys that will be orphans.
     deleted: Vec<u64>,
@@ -149,6 +153,7 @@ impl<'a> Transaction<'a> {
             file,
             keys: HashMap::new(),
             next_message: file.next_message,
+            removed: HashMap::new(),
             released: Released::default(),
             deleted: Vec::new(),
             purged: false,
@@ -166,7 +171,12 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    fn apply(&mut self, change: &Change) -> rusqlite::Result<()> {
+    /// `inserts` are made with the first message.
+    fn apply(
+        &mut self,
+        change: &Change,
+        inserts: &mut Option<Inserts<'a>>,
+    ) -> rusqlite::Result<()> {
         let connection = &self.file.connection;
         match change {
             Change::Declare(declaration) => self.declare(declaration),
@@ -188,20 +198,23 @@ impl<'a> Transaction<'a> {
                     let target = targets.len() - 1;
                     entries.push(NewEntry { source, message: self.next_message, target, place });
                 }
-                self.store(message, *redelivered, &targets, &entries)
+                if entries.is_empty() {
+                    return Ok(());
+                }
+                let inserts = match inserts {
+                    Some(inserts) => inserts,
+                    None => inserts.insert(Inserts::new(connection)?),
+                };
+                let places = entries.len();
+                inserts.message(self.next_message, message, *redelivered, &targets, places)?;
+                self.next_message += 1;
+                entries.iter().try_for_each(|entry| inserts.entry(entry, message.expires))
             }
             Change::Remove { source, ids } => {
                 let Some(key) = self.key(source) else { return Ok(()) };
-                let mut missing = 0;
-                for id in ids {
-                    match store::delete_entry(connection, key, *id)? {
-                        Some(message) => self.released.add(message),
-                        None => missing += 1,
-                    }
-                }
-                if missing > 0 {
-                    self.written.missing.push((source.clone(), missing));
-                }
+                let (_, removed) =
+                    self.removed.entry(key).or_insert_with(|| (source.clone(), Vec::new()));
+                removed.extend(ids);
                 Ok(())
             }
             Change::Count { source, counts } => {
@@ -219,21 +232,14 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn store(
-        &mut self,
-        message: &Message,
-        redelivered: bool,
-        targets: &[&Target],
-        entries: &[NewEntry<'_>],
-    ) -> rusqlite::Result<()> {
-        if entries.is_empty() {
-            return Ok(());
+    fn remove(&mut self) -> rusqlite::Result<()> {
+        for (key, (source, ids)) in std::mem::take(&mut self.removed) {
+            let missing = store::remove(&self.file.connection, key, ids, &mut self.released)?;
+            if missing > 0 {
+                self.written.missing.push((source, missing));
+            }
         }
-        let connection = &self.file.connection;
-        let id = self.next_message;
-        self.next_message += 1;
-        store::insert_message(connection, id, message, redelivered, targets, entries.len())?;
-        entries.iter().try_for_each(|entry| store::insert_entry(connection, entry, message.expires))
+        Ok(())
     }
 
     /// Removes some of what nobody wants any more.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use crate::storage::{Page, Place, StoredEntry};
 use crate::{DeadLetterReason, Declaration, DeclarationKind, Headers, Message, Source, Target};
@@ -156,22 +156,39 @@ pub(super) fn purge(
     Ok(count < limit)
 }
 
-/// Stores a message that waits in `places` places.
-pub(super) fn insert_message(
-    connection: &Connection,
-    message_id: u64,
-    message: &Message,
-    redelivered: bool,
-    targets: &[&Target],
-    places: usize,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO message
-             (id, redelivered, persistent, priority, expires, targets, headers, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
+/// The statements that store messages, looked up once for many
+pub(super) struct Inserts<'a> {
+    message: CachedStatement<'a>,
+    refs: CachedStatement<'a>,
+    entry: CachedStatement<'a>,
+}
+
+impl<'a> Inserts<'a> {
+    pub(super) fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            message: connection.prepare_cached(
+                "INSERT INTO message
+                 (id, redelivered, persistent, priority, expires, targets, headers, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?,
+            refs: connection.prepare_cached("INSERT INTO refs (message, count) VALUES (?1, ?2)")?,
+            entry: connection.prepare_cached(
+                "INSERT INTO entry (source, id, message, target, deliveries, dead_letter, expires)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?,
+        })
+    }
+
+    /// Stores a message that waits in `places` places.
+    pub(super) fn message(
+        &mut self,
+        message_id: u64,
+        message: &Message,
+        redelivered: bool,
+        targets: &[&Target],
+        places: usize,
+    ) -> rusqlite::Result<()> {
+        self.message.execute(params![
             key(message_id),
             redelivered,
             message.persistent,
@@ -181,12 +198,30 @@ pub(super) fn insert_message(
             &message.headers.as_bytes()[..],
             &message.body[..],
         ])?;
-    if places > 1 {
-        connection
-            .prepare_cached("INSERT INTO refs (message, count) VALUES (?1, ?2)")?
-            .execute(params![key(message_id), i64::try_from(places).unwrap_or(i64::MAX)])?;
+        if places > 1 {
+            let places = i64::try_from(places).unwrap_or(i64::MAX);
+            self.refs.execute([key(message_id), places])?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    pub(super) fn entry(
+        &mut self,
+        entry: &NewEntry<'_>,
+        expires: Option<SystemTime>,
+    ) -> rusqlite::Result<()> {
+        let place = entry.place;
+        self.entry.execute(params![
+            key(entry.source),
+            key(place.id),
+            key(entry.message),
+            i64::try_from(entry.target).unwrap_or(i64::MAX),
+            place.deliveries,
+            place.dead_letter.map(encode_reason),
+            expires.map(millis),
+        ])?;
+        Ok(())
+    }
 }
 
 /// Puts a message in a place.
@@ -198,49 +233,43 @@ pub(super) struct NewEntry<'a> {
     pub(super) place: &'a Place,
 }
 
-pub(super) fn insert_entry(
-    connection: &Connection,
-    entry: &NewEntry<'_>,
-    expires: Option<SystemTime>,
-) -> rusqlite::Result<()> {
-    let place = entry.place;
-    connection
-        .prepare_cached(
-            "INSERT INTO entry (source, id, message, target, deliveries, dead_letter, expires)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            key(entry.source),
-            key(place.id),
-            key(entry.message),
-            i64::try_from(entry.target).unwrap_or(i64::MAX),
-            place.deliveries,
-            place.dead_letter.map(encode_reason),
-            expires.map(millis),
-        ])?;
-    Ok(())
-}
-
-/// Removes an entry; gives its message, if it was there.
+/// Removes entries of a source; gives how many were not there.
 ///
-/// Not with RETURNING: SQLite makes a table in memory for each statement that has one, which costs more than a second
-/// statement.
-pub(super) fn delete_entry(
+/// Those that stand side by side go in one statement: what was handed out in order is mostly acknowledged in order. Not
+/// with RETURNING: SQLite makes a table in memory for each statement that has one.
+pub(super) fn remove(
     connection: &Connection,
     source: u64,
-    entry: u64,
-) -> rusqlite::Result<Option<u64>> {
-    let place = [key(source), key(entry)];
-    let message = connection
-        .prepare_cached("SELECT message FROM entry WHERE source = ?1 AND id = ?2")?
-        .query_row(place, |row| id(row, 0))
-        .optional()?;
-    if message.is_some() {
-        connection
-            .prepare_cached("DELETE FROM entry WHERE source = ?1 AND id = ?2")?
-            .execute(place)?;
+    mut entries: Vec<u64>,
+    released: &mut Released,
+) -> rusqlite::Result<u64> {
+    entries.sort_unstable();
+    let mut find = connection.prepare_cached(
+        "SELECT id, message FROM entry WHERE source = ?1 AND id >= ?2 ORDER BY id",
+    )?;
+    let mut delete = connection
+        .prepare_cached("DELETE FROM entry WHERE source = ?1 AND id BETWEEN ?2 AND ?3")?;
+    let (mut left, mut missing) = (entries.as_slice(), 0);
+    while let Some((first, others)) = left.split_first() {
+        let mut run = 0;
+        let mut rows = find.query([key(source), key(*first)])?;
+        while let (Some(wanted), Some(row)) = (left.get(run), rows.next()?) {
+            if id(row, 0)? != *wanted {
+                break;
+            }
+            released.add(id(row, 1)?);
+            run += 1;
+        }
+        drop(rows);
+        if let Some(last) = run.checked_sub(1).and_then(|last| left.get(last)) {
+            delete.execute([key(source), key(*first), key(*last)])?;
+            left = left.get(run..).unwrap_or_default();
+        } else {
+            missing += 1;
+            left = others;
+        }
     }
-    Ok(message)
+    Ok(missing)
 }
 
 pub(super) fn recount(
@@ -322,10 +351,8 @@ pub(super) fn expire(
         .collect::<rusqlite::Result<_>>()?;
     let mut counts = HashMap::new();
     for (source, entry) in found {
-        if let Some(message) = delete_entry(connection, source, entry)? {
-            released.add(message);
-            *counts.entry(source).or_insert(0) += 1;
-        }
+        remove(connection, source, vec![entry], released)?;
+        *counts.entry(source).or_insert(0) += 1;
     }
     let mut names = connection.prepare_cached("SELECT kind, name FROM source WHERE id = ?1")?;
     let mut expired = Vec::with_capacity(counts.len());
@@ -341,45 +368,69 @@ pub(super) fn expire(
     Ok(expired)
 }
 
-/// Messages that lost entries in this transaction.
+/// Messages that lost entries in this transaction, each as often as it did.
 #[derive(Debug, Default)]
 pub(super) struct Released {
-    counts: HashMap<u64, i64>,
+    messages: Vec<u64>,
 }
 
 impl Released {
     pub(super) fn add(&mut self, message: u64) {
-        *self.counts.entry(message).or_insert(0) += 1;
+        self.messages.push(message);
     }
 
     /// Removes the messages that wait nowhere any more.
-    pub(super) fn apply(self, connection: &Connection) -> rusqlite::Result<()> {
-        for (message, count) in self.counts {
-            let known: Option<i64> = connection
-                .prepare_cached("SELECT count FROM refs WHERE message = ?1")?
-                .query_row([key(message)], |row| row.get(0))
-                .optional()?;
-            // Without a row it waited in one place.
-            let left = known.unwrap_or(1) - count;
-            if left > 1 {
-                connection
-                    .prepare_cached("UPDATE refs SET count = ?2 WHERE message = ?1")?
-                    .execute([key(message), left])?;
-                continue;
+    pub(super) fn apply(mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.messages.sort_unstable();
+        let (mut gone, mut uncounted) = (Vec::new(), Vec::new());
+        for run in self.messages.chunk_by(is_next) {
+            let known: Vec<(u64, i64)> = connection
+                .prepare_cached(
+                    "SELECT message, count FROM refs WHERE message BETWEEN ?1 AND ?2 ORDER BY message",
+                )?
+                .query_map(ends(run), |row| Ok((id(row, 0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            let mut known = known.into_iter().peekable();
+            for lost in run.chunk_by(u64::eq) {
+                let [message, ..] = *lost else { continue };
+                let known = known.next_if(|(of, _)| *of == message);
+                // Without a row it waited in one place.
+                let left = known.map_or(1, |(_, count)| count)
+                    - i64::try_from(lost.len()).unwrap_or(i64::MAX);
+                if left > 1 {
+                    connection
+                        .prepare_cached("UPDATE refs SET count = ?2 WHERE message = ?1")?
+                        .execute([key(message), left])?;
+                    continue;
+                }
+                uncounted.extend(known.map(|(message, _)| message));
+                if left < 1 {
+                    gone.push(message);
+                }
             }
-            if known.is_some() {
-                connection
-                    .prepare_cached("DELETE FROM refs WHERE message = ?1")?
-                    .execute([key(message)])?;
-            }
-            if left < 1 {
-                connection
-                    .prepare_cached("DELETE FROM message WHERE id = ?1")?
-                    .execute([key(message)])?;
+        }
+        let all = [
+            ("DELETE FROM refs WHERE message BETWEEN ?1 AND ?2", uncounted),
+            ("DELETE FROM message WHERE id BETWEEN ?1 AND ?2", gone),
+        ];
+        for (delete, messages) in all {
+            for run in messages.chunk_by(is_next) {
+                connection.prepare_cached(delete)?.execute(ends(run))?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether an id is that of the one before, or the next: neighbours go in one statement.
+fn is_next(one: &u64, next: &u64) -> bool {
+    next - one <= 1
+}
+
+/// The first and the last.
+fn ends(run: &[u64]) -> [i64; 2] {
+    let end = |id: Option<&u64>| key(id.copied().unwrap_or_default());
+    [end(run.first()), end(run.last())]
 }
 
 /// For every target one octet for its kind, the length of its name as 4 octets, the name.

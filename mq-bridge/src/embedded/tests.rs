@@ -147,6 +147,52 @@ async fn one_message_to_many_targets_is_stored_once_until_the_last_has_it() {
     }
 }
 
+/// Acknowledgements of neighbours go together; those of others are in any order, and come once more.
+#[tokio::test]
+async fn exactly_what_was_acknowledged_goes_whatever_the_order() {
+    let folder = folder();
+    let broker = open(&folder).await;
+    for name in ["one", "other"] {
+        broker.declare(&Declaration::durable(name, ["news"])).await.unwrap();
+    }
+    let publish = |body| Publish::to_topic("news", message(body));
+    broker.publish_batch((0..60).map(publish).collect()).await.unwrap();
+    let wanted = |name, body: u32| {
+        if name == "one" { body % 7 == 3 } else { !(20..=50).contains(&body) }
+    };
+    for name in ["one", "other"] {
+        let mut subscription = broker.subscribe(Source::durable(name), options(100)).await.unwrap();
+        let mut seen = some(&mut subscription, 60).await;
+        seen.retain(|one| !wanted(name, bodies(std::slice::from_ref(one))[0]));
+        let (mut tags, acker) =
+            (seen.iter().map(|one| one.tag).collect::<Vec<_>>(), subscription.acker());
+        let later = tags.split_off(tags.len() / 2);
+        tags.reverse();
+        let (first, second) = (acker.ack(&tags), acker.ack(&later));
+        first.await.unwrap();
+        second.await.unwrap();
+    }
+    broker.shutdown().await;
+    let left = (0..60).filter(|body| wanted("one", *body) || wanted("other", *body)).count();
+    assert_eq!(rows(folder.path(), "message"), left as i64);
+
+    let broker = open(&folder).await;
+    for name in ["one", "other"] {
+        let expected: Vec<u32> = (0..60).filter(|body| wanted(name, *body)).collect();
+        let source = Source::durable(name);
+        assert_eq!(depth(&broker, &source).await, expected.len() as u64);
+        let mut subscription = broker.subscribe(source, options(100)).await.unwrap();
+        let seen = some(&mut subscription, expected.len()).await;
+        assert_eq!(bodies(&seen), expected, "{name}");
+        let tags: Vec<_> = seen.iter().map(|one| one.tag).collect();
+        subscription.acker().ack(&tags).await.unwrap();
+    }
+    broker.shutdown().await;
+    for table in ["entry", "message", "refs"] {
+        assert_eq!(rows(folder.path(), table), 0, "{table}");
+    }
+}
+
 #[tokio::test]
 async fn topics_without_a_durable_subscriber_are_not_stored() {
     let folder = folder();
