@@ -83,7 +83,7 @@ fn fan_out(criterion: &mut Criterion) {
             for (name, value) in A_HEADERS {
                 frame.push_header(name, value);
             }
-            let message = SharedMessage::new(frame).unwrap();
+            let message = SharedMessage::new(&frame).unwrap();
             tag += 1;
             for (session, id) in &mut sessions {
                 black_box(&session.deliver(id, &message, tag, false));

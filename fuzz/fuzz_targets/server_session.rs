@@ -120,7 +120,7 @@ fn message() -> &'static SharedMessage {
             .with_header("message-id", "m")
             .with_header("odd:\r\n", "\\")
             .with_body("x\0");
-        SharedMessage::new(frame).unwrap()
+        SharedMessage::new(&frame).unwrap()
     })
 }
 

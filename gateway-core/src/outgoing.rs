@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mq_bridge::{Headers, HeadersBuilder, Message};
-use stomp_codec::{Command, Frame, SharedMessage};
+use stomp_codec::SharedMessage;
 
 use crate::destination::Destination;
 use crate::names::{ConversationId, ConversationKind, DeviceName, UserName};
@@ -20,36 +20,39 @@ const INTERNAL: &str = "im.";
 /// The device that a message was sent from.
 const SENDER_DEVICE: &str = "im.device";
 
-/// Headers of a SEND that belong to the SEND and not to its message (SND-12), or that only the
+/// Whether a header of a SEND belongs to the SEND and not to its message (SND-12), or is one that only the
 /// server says (SND-11).
-const NOT_RELAYED: [&str; 26] = [
-    "destination",
-    "receipt",
-    "transaction",
-    "login",
-    "passcode",
-    "accept-version",
-    "host",
-    "heart-beat",
-    "content-length",
-    "message-id",
-    "subscription",
-    "ack",
-    "redelivered",
-    "from",
-    "conversation",
-    "seq",
-    "timestamp",
-    "kind",
-    "up-to",
-    "duplicate",
-    "presence",
-    "last-seen",
-    "device",
-    "edited",
-    "recalled",
-    STORED,
-];
+fn stays_here(name: &str) -> bool {
+    matches!(
+        name,
+        "destination"
+            | "receipt"
+            | "transaction"
+            | "login"
+            | "passcode"
+            | "accept-version"
+            | "host"
+            | "heart-beat"
+            | "content-length"
+            | "message-id"
+            | "subscription"
+            | "ack"
+            | "redelivered"
+            | "from"
+            | "conversation"
+            | "seq"
+            | "timestamp"
+            | "kind"
+            | "up-to"
+            | "duplicate"
+            | "presence"
+            | "last-seen"
+            | "device"
+            | "edited"
+            | "recalled"
+            | STORED
+    )
+}
 
 /// What the gateway says of a message; a sender cannot.
 #[derive(Clone, Copy)]
@@ -62,7 +65,7 @@ pub(crate) struct Stamp<'a> {
 
 /// Whether a header of a SEND goes on to the receivers.
 pub(crate) fn is_relayed(name: &str, value: &str) -> bool {
-    !name.starts_with(INTERNAL) && !NOT_RELAYED.contains(&name) && trace::is_sound(name, value)
+    !name.starts_with(INTERNAL) && !stays_here(name) && trace::is_sound(name, value)
 }
 
 /// The message of a SEND to a queue, a topic or a user destination: the server's own headers
@@ -291,14 +294,9 @@ impl Outgoing {
 
 /// The MESSAGE of a broker's message; `None` if it lacks what every MESSAGE has.
 pub(crate) fn frame_of(message: &Message) -> Option<SharedMessage> {
-    let headers = message.headers.as_bytes().len();
-    let mut frame = Frame::with_capacity(Command::Message, headers);
-    for (name, value) in &message.headers {
-        if let (false, Ok(value)) = (name.starts_with(INTERNAL), std::str::from_utf8(value)) {
-            frame.push_header(name, value);
-        }
-    }
-    SharedMessage::new(frame.with_body(message.body.clone())).ok()
+    let headers = message.headers.octets();
+    let told = headers.filter(|(name, _)| !name.starts_with(INTERNAL.as_bytes()));
+    SharedMessage::from_headers(told, message.body.clone()).ok()
 }
 
 #[cfg(test)]

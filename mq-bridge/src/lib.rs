@@ -116,7 +116,7 @@ pub use derived::Derived;
 #[cfg(feature = "embedded")]
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use error::BrokerError;
-pub use headers::{Headers, HeadersBuilder, HeadersIter, MalformedHeaders};
+pub use headers::{Headers, HeadersBuilder, HeadersIter, MalformedHeaders, OctetsIter};
 pub use health::{Health, Metrics, SourceStats};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryConfig};

@@ -266,7 +266,7 @@ fn a_shared_message_needs_destination_and_message_id() {
             frame.push_header(name, value);
         }
         assert_eq!(
-            SharedMessage::new(frame).unwrap_err(),
+            SharedMessage::new(&frame).unwrap_err(),
             EncodeError::MissingHeader { name: missing }
         );
     }
@@ -275,10 +275,54 @@ fn a_shared_message_needs_destination_and_message_id() {
         .with_header("from", "evil")
         .with_body("x");
     let shared = SharedMessage::relay(&send, "m", &[("from", "alice")]).unwrap();
-    assert_eq!(shared.frame().header("from").as_deref(), Some("alice"));
+    assert_eq!(shared.header("from").as_deref(), Some("alice"));
     assert_eq!((shared.message_id(), shared.body()), ("m", &b"x"[..]));
     assert!(shared.size(Version::V1_2) > 0);
     assert!(SharedMessage::relay(&send, "", &[]).is_err());
+}
+
+/// What no version can carry, what the session writes itself, what is the sender's own, and repeats
+#[test]
+fn a_shared_message_leaves_out_what_does_not_travel() {
+    let headers: [(&[u8], &[u8]); 12] = [
+        (b"message-id", b"m"),
+        (b"destination", b"/q"),
+        (b"nul", b"a\0b"),
+        (b"no text", b"a\xFFb"),
+        (b"no text \xFF", b"ab"),
+        (b"", b"nameless"),
+        (b"subscription", b"0"),
+        (b"receipt", b"1"),
+        (b"content-length", b"7"),
+        (b"a:b", b"first"),
+        (b"a:b", b"second"),
+        (b"b:a", b"other"),
+    ];
+    let shared = SharedMessage::from_headers(headers, Bytes::from_static(b"\xFF")).unwrap();
+    assert_eq!(Version::ALL.map(|version| shared.omitted(version)), [6, 4, 4]);
+    let names = ["message-id", "no text", "nul", "receipt", "a:b", "b:a"];
+    let values = names.map(|name| shared.header(name).map(Cow::into_owned));
+    let expected = [Some("m"), None, None, None, Some("first"), Some("other")];
+    assert_eq!(values.each_ref().map(Option::as_deref), expected);
+    let lines = "message-id:m\ndestination:/q\na\\cb:first\nb\\ca:other\ncontent-length:1\n\n";
+    assert_eq!(shared.size(Version::V1_2), lines.len() + 2);
+}
+
+#[test]
+fn several_headers_are_found_at_once() {
+    let built = Frame::new(Command::Send)
+        .with_header("a", "1")
+        .with_header("b:", "\n")
+        .with_header("a", "2");
+    let mut wire = BytesMut::new();
+    encode(&built, Version::V1_2, &mut wire).unwrap();
+    let mut decoder = Decoder::new(Mode::Strict, Limits::default());
+    let Ok(Some(Item::Frame(received))) = decoder.decode(&mut wire) else { panic!() };
+    for frame in [built, received] {
+        let found = frame.headers_named(["b:", "c", "a", "a"]);
+        let expected = [Some("\n"), None, Some("1"), Some("1")];
+        assert_eq!(found.each_ref().map(Option::as_deref), expected);
+    }
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn a_further_receiver_allocates_nothing_of_the_message() {
             .with_header("destination", "/q")
             .with_header("message-id", "1")
             .with_body(vec![b'x'; size]);
-        let message = SharedMessage::new(frame).unwrap();
+        let message = SharedMessage::new(&frame).unwrap();
         // The first one encodes it, and makes room for heads.
         wire.server.deliver(&id, &message, 0, false).unwrap();
         drop(wire.server.poll_transmit());

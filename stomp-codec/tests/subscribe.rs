@@ -532,7 +532,7 @@ fn a_header_that_a_version_cannot_carry_is_left_out_and_counted() {
     assert_eq!(has(&frames[2]), [true, true, true]);
 
     let shared = SharedMessage::new(
-        Frame::new(Command::Message)
+        &Frame::new(Command::Message)
             .with_header("destination", "/a")
             .with_header("message-id", "1")
             .with_header("lf", "\n")
@@ -550,7 +550,7 @@ fn a_destination_that_a_version_cannot_carry_is_not_delivered() {
     wire.say("SUBSCRIBE\nid:0\ndestination:/q\n\n\0");
     let Some(ServerEvent::Subscribe { id, .. }) = wire.event() else { panic!() };
     let shared = SharedMessage::new(
-        Frame::new(Command::Message)
+        &Frame::new(Command::Message)
             .with_header("destination", "a\nb")
             .with_header("message-id", "1"),
     );

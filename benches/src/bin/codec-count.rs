@@ -180,7 +180,7 @@ fn deliver(ack: &str, redelivered: bool) -> Box<dyn FnMut()> {
     for (name, value) in A_HEADERS {
         frame.push_header(name, value);
     }
-    let Ok(message) = SharedMessage::new(frame) else { return Box::new(|| {}) };
+    let Ok(message) = SharedMessage::new(&frame) else { return Box::new(|| {}) };
     let mut tag = 0;
     Box::new(move || {
         tag += 1;

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -68,7 +68,7 @@ pub(crate) fn run(
         drain: None,
         delivered: 0,
         counted: 0,
-        subscribers: HashMap::new(),
+        subscribers: BTreeMap::new(),
         keys: HashMap::new(),
         next_key: 0,
         inputs: SelectAll::new(),
@@ -136,7 +136,7 @@ pub(super) struct Session {
     pub(super) delivered: u32,
     counted: u32,
     /// In boxes: a map has room for several, and most sessions have one or two.
-    pub(super) subscribers: HashMap<u64, Box<Subscriber>>,
+    pub(super) subscribers: BTreeMap<u64, Box<Subscriber>>,
     pub(super) keys: HashMap<SubscriptionId, u64>,
     next_key: u64,
     inputs: SelectAll<KeyedInput>,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::run::{Session, Who};
 use super::subscribe::{self, declare_queue};
 use crate::auth::is_guest;
-use crate::destination::Destination;
+use crate::destination::{Destination, DestinationError};
 use crate::error::GatewayError;
 use crate::gateway::Inner;
 use crate::names::UserName;
@@ -58,11 +58,13 @@ impl Route {
 
 impl Session {
     /// Hands a SEND in. What comes back is its outcome.
+    ///
+    /// What is rare is in boxes that are made when they are needed: the session's future has room for what a SEND
+    /// waits for also while it is idle.
     pub(super) async fn on_send(&mut self, send: &view::Send) -> Result<Outcome, GatewayError> {
         let parent = send.header(TRACEPARENT);
         let Some(span) = parent.and_then(|parent| trace::sending(&parent)) else {
-            // In a box of its own: the session's future would have room for it also while it is idle.
-            return Box::pin(self.hand_in(send)).await;
+            return self.hand_in(send).await;
         };
         match Box::pin(self.hand_in(send)).instrument(span.clone()).await? {
             Outcome::Waiting(outcome) => Ok(Outcome::Waiting(outcome.instrument(span).boxed())),
@@ -72,32 +74,45 @@ impl Session {
 
     async fn hand_in(&mut self, send: &view::Send) -> Result<Outcome, GatewayError> {
         let who = self.who()?;
-        let text = send.destination().unwrap_or_default();
-        let known = self.route.take().filter(|route| route.text == text);
-        let destination = match &known {
-            Some(route) => &route.destination,
-            None if text == RENEW => return self.renew(&who.user, send).await,
-            None if text == PRESENCE => return self.say_presence(&who.user, send),
-            None => &Destination::parse(&text)?,
-        };
-        let action = send_action(destination, is_signal(send));
-        self.inner.authorize(&who.user, action, destination).await?;
+        let [destination, kind] = send.frame().headers_named(["destination", "kind"]);
+        match &self.route {
+            Some(route) if destination.as_deref() == Some(&route.text) => {
+                let action = send_action(&route.destination, is_signal(kind.as_deref()));
+                self.inner.authorize(&who.user, action, &route.destination).await?;
+            }
+            _ => {
+                if let Some(done) = Box::pin(self.open_route(&who, send)).await? {
+                    return Ok(done);
+                }
+            }
+        }
         // A client tells by itself what was delivered; all else says that somebody is there.
         if self.away && send.header("kind").as_deref() != Some("delivered") {
             self.set_away(&who.user, false);
         }
-        let mut route = match known {
-            Some(route) => route,
-            None => Route::new(&who.user, &text)?,
-        };
-        let outcome = match route.target.clone() {
-            Some(target) if self.inner.interceptors.is_empty() => {
-                self.publish(&who, &mut route, target, send).await
-            }
-            _ => Box::pin(self.submit(&who, &route, send)).await,
-        };
-        self.route = Some(route);
-        outcome
+        let target = self.route.as_ref().and_then(|route| route.target.as_ref());
+        if target.is_some() && self.inner.interceptors.is_empty() {
+            self.publish(&who, send).await
+        } else {
+            Box::pin(self.submit(&who, send)).await
+        }
+    }
+
+    /// Finds out where a SEND leads, if it may. What it says to this session itself is done at once.
+    async fn open_route(
+        &mut self,
+        who: &Who,
+        send: &view::Send,
+    ) -> Result<Option<Outcome>, GatewayError> {
+        let text = send.destination().unwrap_or_default();
+        match &*text {
+            RENEW => return self.renew(&who.user, send).await.map(Some),
+            PRESENCE => return self.say_presence(&who.user, send).map(Some),
+            _ => {}
+        }
+        check_send(&self.inner, &who.user, send).await?;
+        self.route = Some(Route::new(&who.user, &text)?);
+        Ok(None)
     }
 
     fn say_presence(
@@ -123,20 +138,19 @@ impl Session {
         }
     }
 
-    /// A message of a conversation.
-    async fn submit(
-        &mut self,
-        who: &Who,
-        route: &Route,
-        send: &view::Send,
-    ) -> Result<Outcome, GatewayError> {
+    /// A message of a conversation, or one that others look at first.
+    async fn submit(&mut self, who: &Who, send: &view::Send) -> Result<Outcome, GatewayError> {
+        let reply = match send.header("reply-to") {
+            Some(reply_to) => self.reply_target(&reply_to).await?,
+            None => None,
+        };
+        let Some(route) = &self.route else { return Err(DestinationError::Empty.into()) };
         let destination = route.destination.clone();
         let mut request = SendRequest::new(who.user.clone(), destination, send.body_bytes())
             .with_device(who.device.clone());
         if let Some(kind) = send.header("kind") {
             request = request.with_kind(&kind, send.header("up-to").as_deref())?;
         }
-        let reply = self.reply_to(send).await?;
         for (name, value) in send.frame().headers() {
             let value = reply.as_deref().filter(|_| name == "reply-to").unwrap_or(&value);
             request = request.with_header(&name, value)?;
@@ -145,60 +159,54 @@ impl Session {
     }
 
     /// A message to a queue, a topic or a user destination: straight from the frame to the broker.
-    async fn publish(
-        &mut self,
-        who: &Who,
-        route: &mut Route,
-        target: Target,
-        send: &view::Send,
-    ) -> Result<Outcome, GatewayError> {
-        if let Some(key) = send.header("idempotency-key") {
+    async fn publish(&mut self, who: &Who, send: &view::Send) -> Result<Outcome, GatewayError> {
+        let [reply_to, key] = send.frame().headers_named(["reply-to", "idempotency-key"]);
+        if let Some(key) = key {
             check_key(&key)?;
         }
-        let reply = self.reply_to(send).await?;
+        let reply = match reply_to {
+            Some(reply_to) => Box::pin(self.reply_target(&reply_to)).await?,
+            None => None,
+        };
+        let Some(Route { target: Some(target), shown, declared, .. }) = &mut self.route else {
+            return Err(DestinationError::Empty.into());
+        };
+        if let (Target::Queue(name), false) = (&*target, *declared) {
+            Box::pin(declare_queue(&self.inner, name)).await?;
+            *declared = true;
+        }
         let replaced = send.frame().headers().map(|(name, value)| match &reply {
             Some(target) if name == "reply-to" => (name, target.as_str().into()),
             _ => (name, value),
         });
-        let message = self.inner.transient(&who.user, &route.shown, replaced, send.body_bytes());
-        if let (Target::Queue(name), false) = (&target, route.declared) {
-            Box::pin(declare_queue(&self.inner, name)).await?;
-            route.declared = true;
-        }
-        let broker = &self.inner.broker;
-        let mut confirm = broker.publish(Publish::new(vec![target.clone()], message.clone()));
-        let inner = Arc::clone(&self.inner);
-        // Somebody may have deleted the queue since it was declared.
-        let again = async move || {
-            if let Target::Queue(name) = &target {
-                declare_queue(&inner, name).await?;
-            }
-            let confirm = inner.broker.publish(Publish::new(vec![target], message));
-            confirm.await.map_err(GatewayError::from)
+        let message = self.inner.transient(&who.user, shown, replaced, send.body_bytes());
+        let publish = Publish::new(vec![target.clone()], message.clone());
+        let mut confirm = self.inner.broker.publish(publish);
+        let decided = match (&mut confirm).now_or_never() {
+            Some(Ok(())) => return Ok(Outcome::Done(Sent::Published)),
+            decided => decided,
         };
-        match (&mut confirm).now_or_never() {
-            Some(Ok(())) => {}
-            Some(Err(BrokerError::NotDeclared { .. })) => Box::pin(again()).await?,
-            Some(Err(error)) => return Err(error.into()),
-            None => {
-                return Ok(Outcome::Waiting(Box::pin(async move {
-                    match confirm.await {
-                        Err(BrokerError::NotDeclared { .. }) => again().await?,
-                        outcome => outcome?,
+        // What comes next from this session must not overtake it.
+        let at_once = decided.is_some();
+        let (inner, target) = (Arc::clone(&self.inner), target.clone());
+        let outcome: BoxFuture<'static, _> = Box::pin(async move {
+            let outcome = match decided {
+                Some(outcome) => outcome,
+                None => confirm.await,
+            };
+            match outcome {
+                // Somebody may have deleted the queue since it was declared.
+                Err(BrokerError::NotDeclared { .. }) => {
+                    if let Target::Queue(name) = &target {
+                        declare_queue(&inner, name).await?;
                     }
-                    Ok(Sent::Published)
-                })));
+                    inner.broker.publish(Publish::new(vec![target], message)).await?;
+                }
+                outcome => outcome?,
             }
-        }
-        Ok(Outcome::Done(Sent::Published))
-    }
-
-    /// What the receivers get as `reply-to`, where it names a target of this session.
-    async fn reply_to(&mut self, send: &view::Send) -> Result<Option<String>, GatewayError> {
-        match send.header("reply-to") {
-            Some(reply_to) => Box::pin(self.reply_target(&reply_to)).await,
-            None => Ok(None),
-        }
+            Ok(Sent::Published)
+        });
+        if at_once { outcome.await.map(Outcome::Done) } else { Ok(Outcome::Waiting(outcome)) }
     }
 
     /// The name under which others reach this session's `/temp-queue/NAME`; `None` for a `reply-to`
@@ -232,10 +240,11 @@ pub(super) async fn check_send(
     send: &view::Send,
 ) -> Result<Destination, GatewayError> {
     let destination = Destination::parse(&send.destination().unwrap_or_default())?;
-    inner.authorize(user, send_action(&destination, is_signal(send)), &destination).await?;
+    let is_signal = is_signal(send.header("kind").as_deref());
+    inner.authorize(user, send_action(&destination, is_signal), &destination).await?;
     Ok(destination)
 }
 
-fn is_signal(send: &view::Send) -> bool {
-    send.header("kind").is_some_and(|kind| matches!(&*kind, "read" | "delivered" | "typing"))
+fn is_signal(kind: Option<&str>) -> bool {
+    matches!(kind, Some("read" | "delivered" | "typing"))
 }

@@ -8,7 +8,7 @@
 //! consumers have credit; `behind` says that more is waiting there, and a poll that finds nothing
 //! asks the backend's [`Keeper`] to fetch it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,6 +20,7 @@ use crate::{
     SourceStats, SubscribeOptions, Target,
 };
 
+use super::unacked::Unacked;
 use super::{Settings, lock};
 
 /// The most deliveries of one batch, and the most entries fetched at once.
@@ -148,7 +149,7 @@ pub(super) struct State {
 
 pub(super) struct Consumer {
     pub(super) id: u64,
-    pub(super) unacked: BTreeMap<u64, Entry>,
+    pub(super) unacked: Unacked,
     pub(super) unacked_bytes: usize,
     pub(super) prefetch: usize,
     pub(super) prefetch_bytes: usize,
@@ -166,7 +167,7 @@ impl Consumer {
     }
 
     fn forget(&mut self, tag: u64) -> Option<Entry> {
-        let entry = self.unacked.remove(&tag)?;
+        let entry = self.unacked.remove(tag)?;
         self.unacked_bytes -= entry.cost();
         Some(entry)
     }
@@ -248,14 +249,14 @@ impl Group {
             for consumer in std::mem::take(&mut state.consumers) {
                 *lock(&consumer.ending) = Some(EndReason::TakenOver);
                 wakers.extend(consumer.waker);
-                state.requeue(consumer.unacked.into_values());
+                state.requeue(consumer.unacked.into_entries());
             }
         }
         state.last_consumer += 1;
         let seat = Seat { consumer: state.last_consumer, ending: Arc::default() };
         state.consumers.push(Consumer {
             id: seat.consumer,
-            unacked: BTreeMap::new(),
+            unacked: Unacked::default(),
             unacked_bytes: 0,
             prefetch: usize::try_from(options.prefetch_messages.max(1)).unwrap_or(usize::MAX),
             prefetch_bytes: options.prefetch_bytes.max(1),
@@ -274,7 +275,7 @@ impl Group {
             return;
         };
         let gone = state.consumers.swap_remove(index);
-        state.requeue(gone.unacked.into_values());
+        state.requeue(gone.unacked.into_entries());
         if state.consumers.is_empty() && self.retention == Retention::Elsewhere {
             self.put_away(&mut state, keeper);
         }
@@ -292,7 +293,7 @@ impl Group {
         for consumer in std::mem::take(&mut state.consumers) {
             *lock(&consumer.ending) = Some(reason.clone());
             wakers.extend(consumer.waker);
-            state.requeue(consumer.unacked.into_values());
+            state.requeue(consumer.unacked.into_entries());
         }
         self.put_away(&mut state, keeper);
         drop(state);
@@ -442,7 +443,7 @@ impl State {
                 derived: stored.derived.clone(),
             });
             consumer.unacked_bytes += cost;
-            consumer.unacked.insert(entry.id, entry);
+            consumer.unacked.insert(entry);
             share -= 1;
         }
     }

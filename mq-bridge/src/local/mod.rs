@@ -16,6 +16,8 @@ mod refill;
 mod settings;
 #[cfg(any(feature = "memory", feature = "storage"))]
 mod tables;
+#[cfg(any(feature = "memory", feature = "storage"))]
+mod unacked;
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -140,6 +140,19 @@ impl Frame {
         self.find(name).map(|value| self.plain(value))
     }
 
+    /// As [`header`](Self::header), for several names in one walk over the headers
+    ///
+    /// ```
+    /// use stomp_codec::{Command, Frame};
+    ///
+    /// let frame = Frame::new(Command::Send).with_header("destination", "/queue/a");
+    /// let [destination, receipt] = frame.headers_named(["destination", "receipt"]);
+    /// assert_eq!((destination.as_deref(), receipt), (Some("/queue/a"), None));
+    /// ```
+    pub fn headers_named<const N: usize>(&self, names: [&str; N]) -> [Option<Cow<'_, str>>; N] {
+        self.find_each(names).map(|value| value.map(|value| self.plain(value)))
+    }
+
     /// The value of the first header of this name, sharing the frame's memory where possible
     pub fn header_text(&self, name: &str) -> Option<ByteStr> {
         let value = self.header(name)?;
@@ -177,7 +190,7 @@ impl Frame {
     /// As [`headers`](Self::headers), as octets
     pub(crate) fn plain_headers(
         &self,
-    ) -> impl ExactSizeIterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+    ) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> + Clone {
         let plain = |octets| match self.escaped {
             true => octets_of(self.plain(octets)),
             false => Cow::Borrowed(octets),
@@ -210,7 +223,7 @@ impl Frame {
     }
 
     /// Name and value of every header as they stand in the head
-    pub(crate) fn raw_headers(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+    pub(crate) fn raw_headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         let head = self.octets.head();
         let slice = move |range: Range<usize>| head.get(range).unwrap_or_default();
         self.lines.iter().map(move |(name, value)| (slice(name), self.cut(slice(value))))
@@ -249,6 +262,22 @@ impl Frame {
             lines.find(|(raw, _)| *raw == name.as_bytes())
         }?;
         Some(self.cut(slice(value)))
+    }
+
+    /// As `find`, for several names in one walk
+    pub(crate) fn find_each<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
+        if self.escaped {
+            return names.map(|name| self.find(name));
+        }
+        let mut found = [None; N];
+        for (raw, value) in self.raw_headers() {
+            for (name, slot) in names.iter().zip(&mut found) {
+                if raw == name.as_bytes() && slot.is_none() {
+                    *slot = Some(value);
+                }
+            }
+        }
+        found
     }
 
     fn plain<'a>(&self, octets: &'a [u8]) -> Cow<'a, str> {

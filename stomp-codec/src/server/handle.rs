@@ -44,7 +44,9 @@ impl<T> Session<T> {
             (_, Command::Connect | Command::Stomp) => {
                 Err(Refusal::protocol("the session is already open"))
             }
-            (_, Command::Send) => self.handle_send(frame).map(|sent| event = sent),
+            (_, Command::Send) => {
+                self.handle_send(frame, receipt.as_ref()).map(|sent| event = sent)
+            }
             (_, Command::Subscribe) => self.handle_subscribe(frame),
             (_, Command::Unsubscribe) => self.handle_unsubscribe(frame),
             (_, Command::Ack) => self.handle_ack(&frame, false).map(|ack| event = ack),
@@ -122,29 +124,36 @@ impl<T> Session<T> {
         }
     }
 
-    fn handle_send(&mut self, frame: Frame) -> Result<Option<Event<T>>, Refusal> {
-        required(&frame, "destination", "SEND without destination")?;
-        let transaction = self.transaction_of(&frame, "SEND in an unknown transaction")?;
+    fn handle_send(
+        &mut self,
+        frame: Frame,
+        receipt: Option<&ByteStr>,
+    ) -> Result<Option<Event<T>>, Refusal> {
+        let [destination, transaction] = frame.find_each(["destination", "transaction"]);
+        if destination.is_none_or(<[u8]>::is_empty) {
+            return Err(Refusal::protocol("SEND without destination"));
+        }
+        let transaction = match transaction {
+            Some(_) => self.transaction_of(&frame, "SEND in an unknown transaction")?,
+            None => None,
+        };
         let Ok(send) = view::Send::try_from(frame) else { return Ok(None) };
+        if let Some(name) = &transaction {
+            let size = send.frame().size();
+            self.check_transaction(name, size)?;
+            let kept = if size <= DETACHED {
+                view::Send::try_from(send.frame().detached())
+            } else {
+                Ok(send.clone())
+            };
+            if let Ok(kept) = kept {
+                self.transactions.add(name, Step::Send(kept));
+            }
+        }
+        let receipt = receipt.map(|id| self.receipts.owe(id.detached(), Effect::None));
         Ok(Some(match transaction {
-            None => {
-                let receipt = self.owe(send.frame());
-                Event::Send { send, receipt }
-            }
-            Some(name) => {
-                let size = send.frame().size();
-                self.check_transaction(&name, size)?;
-                let kept = if size <= DETACHED {
-                    view::Send::try_from(send.frame().detached())
-                } else {
-                    Ok(send.clone())
-                };
-                if let Ok(kept) = kept {
-                    self.transactions.add(&name, Step::Send(kept));
-                }
-                let receipt = self.owe(send.frame());
-                Event::Staged { send, receipt }
-            }
+            None => Event::Send { send, receipt },
+            Some(_) => Event::Staged { send, receipt },
         }))
     }
 

@@ -369,7 +369,7 @@ impl<T> Session<T> {
             Transmit::message(receiver.head.clone(), shared)
         };
         if with_ack {
-            let message_id = (version < Version::V1_2).then(|| message.shared_message_id());
+            let message_id = (version < Version::V1_2).then(|| message.shared_message_id().clone());
             receiver.delivered(self.next_delivery, message_id, token);
             self.next_delivery += 1;
         }

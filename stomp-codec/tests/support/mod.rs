@@ -172,7 +172,7 @@ pub fn receipt_of(event: &mut ServerEvent) -> Option<server::ReceiptToken> {
 /// A MESSAGE for receivers
 pub fn message(message_id: &str, body: &str) -> stomp_codec::SharedMessage {
     stomp_codec::SharedMessage::new(
-        Frame::new(Command::Message)
+        &Frame::new(Command::Message)
             .with_header("destination", "/q")
             .with_header("message-id", message_id)
             .with_body(body.to_owned()),

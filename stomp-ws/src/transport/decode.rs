@@ -112,17 +112,18 @@ impl FrameReader {
     /// Takes octets of a head, no more than belong to it, and gives their number.
     fn take_head(&mut self, octets: &[u8]) -> usize {
         let mut taken = 0;
-        for octet in octets {
-            if self.head_len >= self.head_size() {
-                break;
+        loop {
+            let missing = self.head_size() - self.head_len;
+            let rest = octets.get(taken..).unwrap_or_default();
+            let piece = rest.get(..missing).unwrap_or(rest);
+            if piece.is_empty() {
+                return taken;
             }
-            if let Some(slot) = self.head.get_mut(self.head_len) {
-                *slot = *octet;
-            }
-            self.head_len += 1;
-            taken += 1;
+            let free = self.head.iter_mut().skip(self.head_len);
+            free.zip(piece).for_each(|(slot, octet)| *slot = *octet);
+            self.head_len += piece.len();
+            taken += piece.len();
         }
-        taken
     }
 
     /// The size of the head that is being received, as far as it is known.
@@ -219,7 +220,9 @@ impl FrameReader {
     ) -> Result<Option<Control>, TransportError> {
         if let Some(key) = &mut frame.key {
             mask(piece, *key);
-            key.rotate_left(piece.len() % 4);
+            if piece.len() < frame.left {
+                key.rotate_left(piece.len() % 4);
+            }
         }
         frame.left -= piece.len();
         let done = frame.left == 0;

@@ -122,7 +122,7 @@ pub(crate) fn message(destination: &str, number: u64, body: &Bytes) -> SharedMes
         .with_header("destination", destination)
         .with_header("message-id", &format!("m{number}"))
         .with_body(body.clone());
-    SharedMessage::new(frame).unwrap()
+    SharedMessage::new(&frame).unwrap()
 }
 
 fn publish(
