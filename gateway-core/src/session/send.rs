@@ -1,5 +1,6 @@
 //! What a client sends.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -56,28 +57,49 @@ impl Route {
     }
 }
 
+/// What a SEND says to the gateway, looked up in one walk over its headers.
+struct Said<'a> {
+    destination: Option<Cow<'a, str>>,
+    kind: Option<Cow<'a, str>>,
+    reply_to: Option<Cow<'a, str>>,
+    key: Option<Cow<'a, str>>,
+    traceparent: Option<Cow<'a, str>>,
+}
+
+impl<'a> Said<'a> {
+    fn of(send: &'a view::Send) -> Self {
+        let names = ["destination", "kind", "reply-to", "idempotency-key", TRACEPARENT];
+        let [destination, kind, reply_to, key, traceparent] = send.frame().headers_named(names);
+        Self { destination, kind, reply_to, key, traceparent }
+    }
+}
+
 impl Session {
     /// Hands a SEND in. What comes back is its outcome.
     ///
     /// What is rare is in boxes that are made when they are needed: the session's future has room for what a SEND
     /// waits for also while it is idle.
     pub(super) async fn on_send(&mut self, send: &view::Send) -> Result<Outcome, GatewayError> {
-        let parent = send.header(TRACEPARENT);
-        let Some(span) = parent.and_then(|parent| trace::sending(&parent)) else {
-            return self.hand_in(send).await;
+        let said = Said::of(send);
+        let Some(span) = said.traceparent.as_deref().and_then(trace::sending) else {
+            return self.hand_in(send, said).await;
         };
-        match Box::pin(self.hand_in(send)).instrument(span.clone()).await? {
+        match Box::pin(self.hand_in(send, said)).instrument(span.clone()).await? {
             Outcome::Waiting(outcome) => Ok(Outcome::Waiting(outcome.instrument(span).boxed())),
             done @ Outcome::Done(_) => Ok(done),
         }
     }
 
-    async fn hand_in(&mut self, send: &view::Send) -> Result<Outcome, GatewayError> {
+    async fn hand_in(
+        &mut self,
+        send: &view::Send,
+        said: Said<'_>,
+    ) -> Result<Outcome, GatewayError> {
         let who = self.who()?;
-        let [destination, kind] = send.frame().headers_named(["destination", "kind"]);
+        let kind = said.kind.as_deref();
         match &self.route {
-            Some(route) if destination.as_deref() == Some(&route.text) => {
-                let action = send_action(&route.destination, is_signal(kind.as_deref()));
+            Some(route) if said.destination.as_deref() == Some(&route.text) => {
+                let action = send_action(&route.destination, is_signal(kind));
                 self.inner.authorize(&who.user, action, &route.destination).await?;
             }
             _ => {
@@ -87,12 +109,12 @@ impl Session {
             }
         }
         // A client tells by itself what was delivered; all else says that somebody is there.
-        if self.away && send.header("kind").as_deref() != Some("delivered") {
+        if self.away && kind != Some("delivered") {
             self.set_away(&who.user, false);
         }
         let target = self.route.as_ref().and_then(|route| route.target.as_ref());
         if target.is_some() && self.inner.interceptors.is_empty() {
-            self.publish(&who, send).await
+            self.publish(&who, send, said).await
         } else {
             Box::pin(self.submit(&who, send)).await
         }
@@ -159,12 +181,16 @@ impl Session {
     }
 
     /// A message to a queue, a topic or a user destination: straight from the frame to the broker.
-    async fn publish(&mut self, who: &Who, send: &view::Send) -> Result<Outcome, GatewayError> {
-        let [reply_to, key] = send.frame().headers_named(["reply-to", "idempotency-key"]);
-        if let Some(key) = key {
+    async fn publish(
+        &mut self,
+        who: &Who,
+        send: &view::Send,
+        said: Said<'_>,
+    ) -> Result<Outcome, GatewayError> {
+        if let Some(key) = said.key {
             check_key(&key)?;
         }
-        let reply = match reply_to {
+        let reply = match said.reply_to {
             Some(reply_to) => Box::pin(self.reply_target(&reply_to)).await?,
             None => None,
         };

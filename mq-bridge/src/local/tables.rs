@@ -45,11 +45,7 @@ impl Tables {
         for (index, target) in targets.iter().enumerate() {
             match target {
                 Target::Queue(name) => {
-                    let group = self.queues.get(name);
-                    let group = group.ok_or_else(|| {
-                        BrokerError::not_declared(&Source::Queue(Arc::clone(name)))
-                    })?;
-                    matched.groups.push((Arc::clone(group), index));
+                    matched.groups.push((Arc::clone(self.queue(name)?), index));
                 }
                 Target::Topic(name) => {
                     validate_topic(name)?;
@@ -65,6 +61,11 @@ impl Tables {
         once(&mut matched.groups, |group| group.id);
         once(&mut matched.live, |live| live.id);
         Ok(matched)
+    }
+
+    pub(crate) fn queue(&self, name: &Arc<str>) -> Result<&Arc<Group>, BrokerError> {
+        let group = self.queues.get(name);
+        group.ok_or_else(|| BrokerError::not_declared(&Source::Queue(Arc::clone(name))))
     }
 
     pub(crate) fn group(&self, source: &Source) -> Result<&Arc<Group>, BrokerError> {

@@ -12,7 +12,7 @@ use crate::local::{
 };
 use crate::{
     Acker, Broker, BrokerError, Capabilities, Capability, Confirm, DeadLetterReason, Declaration,
-    DeclarationKind, Derived, EndReason, Health, Metrics, Publish, Source, SourceStats,
+    DeclarationKind, Derived, EndReason, Health, Message, Metrics, Publish, Source, SourceStats,
     SubscribeOptions, Subscription, Target, validate_pattern,
 };
 
@@ -115,19 +115,37 @@ impl Shared {
 
     /// Everything that can refuse a publish, before anything is done.
     fn prepare(&self, tables: &Tables, publish: &Publish) -> Result<Prepared, BrokerError> {
-        self.check_running()?;
-        let message = &publish.message;
-        let size = message.headers.as_bytes().len() + message.body.len();
-        if size > self.config.max_message {
-            return Err(BrokerError::TooLarge { size, limit: self.config.max_message });
-        }
+        self.check(&publish.message)?;
         let matched = tables.resolve(&publish.targets)?;
         let charge = if matched.groups.is_empty() {
             None
         } else {
-            Some(self.charge(tables, message.cost())?)
+            Some(self.charge(tables, publish.message.cost())?)
         };
         Ok(Prepared { matched, charge })
+    }
+
+    fn check(&self, message: &Message) -> Result<(), BrokerError> {
+        self.check_running()?;
+        let size = message.headers.as_bytes().len() + message.body.len();
+        if size > self.config.max_message {
+            return Err(BrokerError::TooLarge { size, limit: self.config.max_message });
+        }
+        Ok(())
+    }
+
+    /// Publishes to one queue, which most do, without making lists of one.
+    fn publish_to_queue(&self, tables: &Tables, publish: Publish) -> Result<(), BrokerError> {
+        let Publish { mut targets, message, redelivered } = publish;
+        self.check(&message)?;
+        let Some(target) = targets.pop() else { return Ok(()) };
+        let group = tables.queue(target.name())?;
+        let charge = Some(self.charge(tables, message.cost())?);
+        let derived = Derived::new();
+        let stored = Arc::new(Stored { message, redelivered, derived, _charge: charge });
+        self.push(group, stored, target, None);
+        Counters::add(&self.counters.published, 1);
+        Ok(())
     }
 
     /// Makes room, where it lacks, by forgetting what has expired.
@@ -235,6 +253,9 @@ impl Keeper for Shared {
 impl Broker for Memory {
     fn publish(&self, publish: Publish) -> Confirm {
         let tables = read(&self.shared.tables);
+        if let [Target::Queue(_)] = &*publish.targets {
+            return Confirm::ready(self.shared.publish_to_queue(&tables, publish));
+        }
         Confirm::ready(match self.shared.prepare(&tables, &publish) {
             Ok(prepared) => {
                 self.shared.hand_out(publish, prepared);

@@ -33,6 +33,10 @@ impl Refusal {
 impl<T> Session<T> {
     /// Takes one frame of the client; gives the event of a frequent one, and queues those of the others
     pub(super) fn handle_frame(&mut self, frame: Frame) -> Option<Event<T>> {
+        // The most frequent one, apart from the others: a frame is large, and moved as seldom as can be.
+        if frame.command() == Command::Send && self.phase == Phase::Open {
+            return self.handle_send(frame);
+        }
         let receipt = frame.header_text("receipt");
         let mut event = None;
         let result = match (self.phase, frame.command()) {
@@ -44,9 +48,7 @@ impl<T> Session<T> {
             (_, Command::Connect | Command::Stomp) => {
                 Err(Refusal::protocol("the session is already open"))
             }
-            (_, Command::Send) => {
-                self.handle_send(frame, receipt.as_ref()).map(|sent| event = sent)
-            }
+            (_, Command::Send) => return self.handle_send(frame),
             (_, Command::Subscribe) => self.handle_subscribe(frame),
             (_, Command::Unsubscribe) => self.handle_unsubscribe(frame),
             (_, Command::Ack) => self.handle_ack(&frame, false).map(|ack| event = ack),
@@ -62,14 +64,18 @@ impl<T> Session<T> {
                 Err(Refusal::protocol("a client does not send this command"))
             }
         };
-        if let Err(Refusal(reason)) = result {
-            let text = match &reason {
-                CloseReason::Protocol(what) | CloseReason::Limit(what) => what,
-                _ => "refused",
-            };
-            self.refuse(receipt, reason, text);
+        if let Err(refusal) = result {
+            self.refuse_frame(receipt, refusal);
         }
         event
+    }
+
+    fn refuse_frame(&mut self, receipt: Option<ByteStr>, Refusal(reason): Refusal) {
+        let text = match &reason {
+            CloseReason::Protocol(what) | CloseReason::Limit(what) => what,
+            _ => "refused",
+        };
+        self.refuse(receipt, reason, text);
     }
 
     fn handle_connect(&mut self, mut frame: Frame) {
@@ -124,37 +130,43 @@ impl<T> Session<T> {
         }
     }
 
-    fn handle_send(
-        &mut self,
-        frame: Frame,
-        receipt: Option<&ByteStr>,
-    ) -> Result<Option<Event<T>>, Refusal> {
-        let [destination, transaction] = frame.find_each(["destination", "transaction"]);
-        if destination.is_none_or(<[u8]>::is_empty) {
-            return Err(Refusal::protocol("SEND without destination"));
+    fn handle_send(&mut self, frame: Frame) -> Option<Event<T>> {
+        let names = ["destination", "transaction", "receipt"];
+        let [destination, transaction, receipt] = frame.find_each(names);
+        let has_destination = destination.is_some_and(|value| !value.is_empty());
+        let is_staged = transaction.is_some();
+        let receipt = receipt.and_then(|_| frame.header_text("receipt"));
+        if !has_destination {
+            self.refuse_frame(receipt, Refusal::protocol("SEND without destination"));
+            return None;
         }
-        let transaction = match transaction {
-            Some(_) => self.transaction_of(&frame, "SEND in an unknown transaction")?,
-            None => None,
-        };
-        let Ok(send) = view::Send::try_from(frame) else { return Ok(None) };
-        if let Some(name) = &transaction {
-            let size = send.frame().size();
-            self.check_transaction(name, size)?;
-            let kept = if size <= DETACHED {
-                view::Send::try_from(send.frame().detached())
-            } else {
-                Ok(send.clone())
-            };
-            if let Ok(kept) = kept {
-                self.transactions.add(name, Step::Send(kept));
+        if is_staged {
+            if let Err(refusal) = self.stage(&frame) {
+                self.refuse_frame(receipt, refusal);
+                return None;
             }
         }
         let receipt = receipt.map(|id| self.receipts.owe(id.detached(), Effect::None));
-        Ok(Some(match transaction {
-            None => Event::Send { send, receipt },
-            Some(_) => Event::Staged { send, receipt },
-        }))
+        let send = view::Send::try_from(frame).ok()?;
+        Some(if is_staged {
+            Event::Staged { send, receipt }
+        } else {
+            Event::Send { send, receipt }
+        })
+    }
+
+    /// Keeps a SEND for the transaction that it names
+    fn stage(&mut self, frame: &Frame) -> Result<(), Refusal> {
+        let Some(name) = self.transaction_of(frame, "SEND in an unknown transaction")? else {
+            return Ok(());
+        };
+        let size = frame.size();
+        self.check_transaction(&name, size)?;
+        let kept = if size <= DETACHED { frame.detached() } else { frame.clone() };
+        if let Ok(kept) = view::Send::try_from(kept) {
+            self.transactions.add(&name, Step::Send(kept));
+        }
+        Ok(())
     }
 
     fn handle_subscribe(&mut self, frame: Frame) -> Result<(), Refusal> {

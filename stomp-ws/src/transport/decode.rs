@@ -111,6 +111,15 @@ impl FrameReader {
 
     /// Takes octets of a head, no more than belong to it, and gives their number.
     fn take_head(&mut self, octets: &[u8]) -> usize {
+        if self.head_len == 0
+            && let Some(head) = octets.first_chunk()
+        {
+            // All of it, and more, is there.
+            self.head = *head;
+            self.head_len = 2;
+            self.head_len = self.head_size();
+            return self.head_len;
+        }
         let mut taken = 0;
         loop {
             let missing = self.head_size() - self.head_len;
