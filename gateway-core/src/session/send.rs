@@ -1,6 +1,5 @@
 //! What a client sends.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -13,6 +12,7 @@ use uuid::Uuid;
 use super::run::{Session, Who};
 use super::subscribe::{self, declare_queue};
 use crate::auth::is_guest;
+use crate::authorizer::Action;
 use crate::destination::{Destination, DestinationError};
 use crate::error::GatewayError;
 use crate::gateway::Inner;
@@ -57,49 +57,34 @@ impl Route {
     }
 }
 
-/// What a SEND says to the gateway, looked up in one walk over its headers.
-struct Said<'a> {
-    destination: Option<Cow<'a, str>>,
-    kind: Option<Cow<'a, str>>,
-    reply_to: Option<Cow<'a, str>>,
-    key: Option<Cow<'a, str>>,
-    traceparent: Option<Cow<'a, str>>,
-}
-
-impl<'a> Said<'a> {
-    fn of(send: &'a view::Send) -> Self {
-        let names = ["destination", "kind", "reply-to", "idempotency-key", TRACEPARENT];
-        let [destination, kind, reply_to, key, traceparent] = send.frame().headers_named(names);
-        Self { destination, kind, reply_to, key, traceparent }
-    }
-}
-
 impl Session {
     /// Hands a SEND in. What comes back is its outcome.
     ///
     /// What is rare is in boxes that are made when they are needed: the session's future has room for what a SEND
     /// waits for also while it is idle.
     pub(super) async fn on_send(&mut self, send: &view::Send) -> Result<Outcome, GatewayError> {
-        let said = Said::of(send);
-        let Some(span) = said.traceparent.as_deref().and_then(trace::sending) else {
-            return self.hand_in(send, said).await;
+        let names = ["destination", "kind", TRACEPARENT];
+        let [destination, kind, parent] = send.frame().headers_named(names);
+        let known = self.route.as_ref().filter(|route| destination.as_deref() == Some(&route.text));
+        let action = known.map(|route| send_action(&route.destination, is_signal(kind.as_deref())));
+        let Some(span) = parent.and_then(|parent| trace::sending(&parent)) else {
+            return self.hand_in(send, action).await;
         };
-        match Box::pin(self.hand_in(send, said)).instrument(span.clone()).await? {
+        match Box::pin(self.hand_in(send, action)).instrument(span.clone()).await? {
             Outcome::Waiting(outcome) => Ok(Outcome::Waiting(outcome.instrument(span).boxed())),
             done @ Outcome::Done(_) => Ok(done),
         }
     }
 
+    /// Hands a SEND in that goes where the last one went, for which `action` is to be allowed, or somewhere else.
     async fn hand_in(
         &mut self,
         send: &view::Send,
-        said: Said<'_>,
+        action: Option<Action>,
     ) -> Result<Outcome, GatewayError> {
         let who = self.who()?;
-        let kind = said.kind.as_deref();
-        match &self.route {
-            Some(route) if said.destination.as_deref() == Some(&route.text) => {
-                let action = send_action(&route.destination, is_signal(kind));
+        match (&self.route, action) {
+            (Some(route), Some(action)) => {
                 self.inner.authorize(&who.user, action, &route.destination).await?;
             }
             _ => {
@@ -109,12 +94,12 @@ impl Session {
             }
         }
         // A client tells by itself what was delivered; all else says that somebody is there.
-        if self.away && kind != Some("delivered") {
+        if self.away && send.header("kind").as_deref() != Some("delivered") {
             self.set_away(&who.user, false);
         }
         let target = self.route.as_ref().and_then(|route| route.target.as_ref());
         if target.is_some() && self.inner.interceptors.is_empty() {
-            self.publish(&who, send, said).await
+            self.publish(&who, send).await
         } else {
             Box::pin(self.submit(&who, send)).await
         }
@@ -181,16 +166,12 @@ impl Session {
     }
 
     /// A message to a queue, a topic or a user destination: straight from the frame to the broker.
-    async fn publish(
-        &mut self,
-        who: &Who,
-        send: &view::Send,
-        said: Said<'_>,
-    ) -> Result<Outcome, GatewayError> {
-        if let Some(key) = said.key {
+    async fn publish(&mut self, who: &Who, send: &view::Send) -> Result<Outcome, GatewayError> {
+        let [reply_to, key] = send.frame().headers_named(["reply-to", "idempotency-key"]);
+        if let Some(key) = key {
             check_key(&key)?;
         }
-        let reply = match said.reply_to {
+        let reply = match reply_to {
             Some(reply_to) => Box::pin(self.reply_target(&reply_to)).await?,
             None => None,
         };
