@@ -153,7 +153,9 @@ impl<M: Machine> Driver<M> {
             if !timely {
                 timely = true;
                 self.machine.handle_timeout(now.into_std());
-                continue;
+                if let Some(event) = self.arrived() {
+                    return Poll::Ready(Next::Event(event));
+                }
             }
             let written = match self.pump() {
                 Ok(false) => Poll::Pending,

@@ -1,5 +1,6 @@
 //! From the broker to the client, and the client's acknowledgements back.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use mq_bridge::{Acker, Confirm, Delivery, EndReason, Message, Nack};
@@ -7,7 +8,7 @@ use stomp_codec::server::{ErrorReply, SubscriptionId};
 use stomp_ws::CloseCode;
 
 use super::input::{Ended, Input};
-use super::run::{Session, Token};
+use super::run::{Session, Subscriber, Token};
 use super::subscribe::Kind;
 use crate::feed::FeedItem;
 use crate::hub::DropReason;
@@ -230,19 +231,21 @@ impl Session {
         }
         settlements.into_iter().map(|(_, settlement)| settlement).collect()
     }
+}
 
-    /// Everything is written: what was delivered with `auto` counts as delivered.
-    pub(super) fn settle_written(&mut self) {
-        if self.connection.queued() > 0 {
-            return;
+/// Everything is written: what was delivered with `auto` counts as delivered.
+pub(super) fn settle_written(
+    written: &mut Vec<(u64, u64)>,
+    subscribers: &BTreeMap<u64, Box<Subscriber>>,
+) {
+    for of_one in written.chunk_by(|(one, _), (next, _)| one == next) {
+        let subscriber = of_one.first().and_then(|(key, _)| subscribers.get(key));
+        if let Some(acker) = subscriber.and_then(|subscriber| subscriber.acker.as_ref()) {
+            let tags: Vec<u64> = of_one.iter().map(|(_, tag)| *tag).collect();
+            drop(acker.ack(&tags));
         }
-        let written: Vec<_> = self
-            .written
-            .drain(..)
-            .map(|(subscriber, tag)| Token { subscriber, tag: Some(tag) })
-            .collect();
-        drop(self.settle(&written, None));
     }
+    written.clear();
 }
 
 /// Tags of one subscription, to be settled alike.

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 use uuid::Uuid;
 
-use super::deliver::Settlement;
+use super::deliver::{Settlement, settle_written};
 use super::input::{Input, InputHandle, KeyedInput, keyed};
 use super::reply::failure;
 use super::send::{Outcome, Route, check_send};
@@ -181,7 +181,8 @@ impl Session {
                         self.on_event(event).await;
                     }
                 }
-                Wake::Connection(Some(EventOrRoom::Room)) => self.settle_written(),
+                // There is room for what waits for it.
+                Wake::Connection(Some(EventOrRoom::Room)) => {}
                 Wake::Input(key, input) => self.on_input(key, input),
                 Wake::Done(done) => self.on_done(done),
                 Wake::Ended(reason) => {
@@ -218,10 +219,25 @@ impl Session {
             self.counted = self.delivered;
         }
         let busy = self.pending.len() >= MAX_PENDING;
+        let (written, subscribers) = (&mut self.written, &self.subscribers);
         let connection = async {
-            match room {
-                Some(octets) => self.connection.event_or_room(octets).await,
-                None => self.connection.event().await.map(EventOrRoom::Event),
+            let mut room = room;
+            loop {
+                let next = match room {
+                    Some(octets) => self.connection.event_or_room(octets).await,
+                    None => self.connection.event().await.map(EventOrRoom::Event),
+                };
+                if !matches!(next, Some(EventOrRoom::Room)) {
+                    return next;
+                }
+                if self.connection.queued() == 0 {
+                    settle_written(written, subscribers);
+                }
+                // What was held back goes on; else there is nothing to look at again.
+                if hold {
+                    return next;
+                }
+                room = None;
             }
         };
         tokio::select! {

@@ -199,6 +199,11 @@ impl<T> Session<T> {
             if !matches!(self.phase, Phase::Opening | Phase::Open) || self.is_blocked() {
                 return None;
             }
+            // Asked far more often than there is something.
+            if self.decoder.pending() == 0 && !self.eof {
+                self.forget_events();
+                return None;
+            }
             match self.decoder.decode() {
                 Ok(Some(Item::Frame(frame))) => {
                     if let Some(event) = self.handle_frame(frame) {
@@ -208,12 +213,18 @@ impl<T> Session<T> {
                 Ok(Some(Item::HeartBeats(_))) => {}
                 Ok(None) if self.eof => self.end(CloseReason::ConnectionLost),
                 Ok(None) => {
-                    // An idle session shall hold no room for them. The frequent ones do not come through here.
-                    self.events = VecDeque::new();
+                    self.forget_events();
                     return None;
                 }
                 Err(error) => self.malformed(error),
             }
+        }
+    }
+
+    /// An idle session shall hold no room for events. The frequent ones never come through the queue.
+    fn forget_events(&mut self) {
+        if self.events.capacity() > 0 {
+            self.events = VecDeque::new();
         }
     }
 
