@@ -91,12 +91,12 @@ impl SharedMessage {
                 return Err(EncodeError::MissingHeader { name });
             }
         }
-        let mut draft = Draft::write(headers.clone(), &body, Version::V1_2, |_| true);
+        let mut draft = Draft::write(&headers, &body, Version::V1_2, |_| true);
         // Head and small body at once: both are looked at anyway.
         let is_text = match std::str::from_utf8(&draft.tail) {
             Err(error) if error.valid_up_to() < draft.head => {
                 let may_be = |octets: &[u8]| std::str::from_utf8(octets).is_ok();
-                draft = Draft::write(headers, &body, Version::V1_2, may_be);
+                draft = Draft::write(&headers, &body, Version::V1_2, may_be);
                 OnceLock::new()
             }
             _ if body.len() > JOINED_BODY => OnceLock::new(),
@@ -176,7 +176,7 @@ impl SharedMessage {
             let lines: Vec<_> = all.lines().collect();
             let lines = lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             let body = all.body_bytes();
-            let draft = Draft::write(lines, &body, version, |_| true);
+            let draft = Draft::write(&lines, &body, version, |_| true);
             let mut encoded = Encoded::of_draft(draft, body);
             encoded.omitted += all.omitted;
             encoded.is_deliverable &= all.is_deliverable;
@@ -248,7 +248,7 @@ impl Encoded {
 
     fn body(&self) -> &[u8] {
         let joined = self.head..self.tail.len().saturating_sub(NUL.len());
-        self.body.as_deref().or(self.tail.get(joined)).unwrap_or_default()
+        self.body.as_deref().or_else(|| self.tail.get(joined)).unwrap_or_default()
     }
 }
 
@@ -275,7 +275,7 @@ struct Draft {
 impl Draft {
     /// Writes the headers that travel and `may_be` written, and a small body
     fn write<N: AsRef<[u8]>, V: AsRef<[u8]>>(
-        headers: impl Iterator<Item = (N, V)> + Clone,
+        headers: &(impl Iterator<Item = (N, V)> + Clone),
         body: &[u8],
         version: Version,
         may_be: impl Fn(&[u8]) -> bool,
