@@ -17,15 +17,32 @@ const MAX_WORDS: usize = 16_000;
 
 /// The words of a text, in order, with a space between each and the next
 pub(in crate::store) fn words(text: &str) -> String {
-    let mut words =
-        Words { done: String::with_capacity(text.len().min(MAX_TEXT)), ..Words::default() };
-    for (index, c) in text.char_indices() {
-        if index >= MAX_TEXT || words.count >= MAX_WORDS {
+    let text = beginning(text);
+    let mut words = Words { done: String::with_capacity(text.len()), ..Words::default() };
+    for part in text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric()) {
+        if part.is_ascii() {
+            words.push_ascii_word(part);
+        } else {
+            for c in part.chars() {
+                if words.count >= MAX_WORDS {
+                    break;
+                }
+                words.push(c);
+            }
+            words.end_word();
+            words.end_run();
+        }
+        if words.count >= MAX_WORDS {
             break;
         }
-        words.push(c);
     }
-    words.finish(true)
+    words.done
+}
+
+/// As much of a text as is searched
+fn beginning(text: &str) -> &str {
+    let end = (MAX_TEXT..text.len()).find(|end| text.is_char_boundary(*end));
+    end.and_then(|end| text.get(..end)).unwrap_or(text)
 }
 
 /// The words of what is looked for: as [`words`], but for a last run of dense script, whose last character is only
@@ -58,9 +75,6 @@ struct Words {
 
 impl Words {
     fn push(&mut self, c: char) {
-        if c.is_ascii() {
-            return self.push_ascii(c);
-        }
         let c = plain(c);
         if is_accent(c) {
             return;
@@ -82,14 +96,18 @@ impl Words {
         }
     }
 
-    /// As [`push`](Self::push), for what most texts consist of
-    fn push_ascii(&mut self, c: char) {
-        self.end_run();
-        if !c.is_ascii_alphanumeric() {
-            self.end_word();
-        } else {
-            self.extend([c.to_ascii_lowercase()]);
+    /// Adds a word of ASCII letters and digits, which most texts consist of; nothing if it is empty
+    fn push_ascii_word(&mut self, word: &str) {
+        if word.is_empty() {
+            return;
         }
+        self.start();
+        let start = self.done.len();
+        self.done.push_str(word.get(..MAX_WORD).unwrap_or(word));
+        if let Some(word) = self.done.get_mut(start..) {
+            word.make_ascii_lowercase();
+        }
+        self.count += 1;
     }
 
     /// Starts a word
@@ -162,4 +180,22 @@ const fn is_dense(c: char) -> bool {
         | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}'
         | '\u{20000}'..='\u{323af}' // Han
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn words_of_ascii_are_taken_apart_as_all_others(
+            text in "([a-zA-Z0-9]{0,70}|[ .\\-Ａé\u{301}]|[会議す녕]{1,3}){0,9}",
+        ) {
+            let mut one_by_one = Words::default();
+            text.chars().for_each(|c| one_by_one.push(c));
+            prop_assert_eq!(words(&text), one_by_one.finish(true));
+        }
+    }
 }
