@@ -4,12 +4,14 @@
 
 mod support;
 
+use std::collections::HashSet;
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use stomp_codec::server::{AckMode, Config, DeliverError};
 use stomp_codec::{
     ChunkDecoder, Command, DecodeErrorKind, Decoder, Frame, Item, Limits, Mode, SharedMessage,
-    Version, client, encode,
+    Version, client, encode, encode_parts,
 };
 use support::{Pair, ServerEvent, Wire};
 
@@ -50,6 +52,12 @@ fn frame() -> impl Strategy<Value = Frame> {
             frame
         },
     )
+}
+
+/// Whether the server's session writes the header, or the test
+fn known(name: &str) -> bool {
+    ["destination", "message-id", "subscription", "ack", "redelivered", "content-length"]
+        .contains(&name)
 }
 
 /// Octets that look much like STOMP
@@ -262,6 +270,17 @@ proptest! {
                 .any(|(sent, it)| *sent == name && it.trim_matches([' ', '\t']) == value);
             prop_assert!(is_sent || name == "content-length", "{name:?} {value:?}");
         }
+        let names: HashSet<&str> = headers.iter().map(|(name, _)| &**name).collect();
+        let first = |name: &str| headers.iter().find(|(it, _)| it == name).unwrap();
+        let is_carried = |name: &&&str| {
+            let (name, value) = first(name);
+            let mut dst = BytesMut::new();
+            encode_parts(Command::Message, [(&**name, &**value)], b"", version, &mut dst).is_ok()
+        };
+        let carried = names.iter().filter(is_carried).count();
+        prop_assert_eq!(shared.omitted(version), names.len() - carried);
+        let received = frames[0].headers().filter(|(name, _)| !known(name)).count();
+        prop_assert_eq!(received, carried);
     }
 
     /// S10-FRM-25: no octets make a session panic, or answer with more than one ERROR
