@@ -88,7 +88,15 @@ impl Outbox {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
-            if ready!(poll_write_buf(io.as_mut(), cx, self))? == 0 {
+            let written = if self.chunks.is_empty() {
+                // One slice, which is the rule, is cheaper for the kernel than a list of one.
+                let written = ready!(io.as_mut().poll_write(cx, &self.tail))?;
+                self.advance(written);
+                written
+            } else {
+                ready!(poll_write_buf(io.as_mut(), cx, self))?
+            };
+            if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
         }
