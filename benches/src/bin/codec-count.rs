@@ -22,7 +22,7 @@ static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// Frames in one read buffer.
 const BATCH: usize = 16;
 
-const SCENARIOS: [&str; 16] = [
+const SCENARIOS: [&str; 17] = [
     "nothing",
     "decode-a",
     "decode-bm",
@@ -35,6 +35,7 @@ const SCENARIOS: [&str; 16] = [
     "encode-a",
     "encode-shared-64k",
     "copy-64k",
+    "share",
     "deliver",
     "deliver-redelivered",
     "deliver-acknowledged",
@@ -77,6 +78,7 @@ fn scenario_of(name: &str) -> (Box<dyn FnMut()>, usize) {
         "encode-a" => (encode(), 1),
         "encode-shared-64k" => (encode_shared(), 1),
         "copy-64k" => (copy(), 1),
+        "share" => (share(), 1),
         "deliver" => (deliver("auto", false), 1),
         "deliver-redelivered" => (deliver("auto", true), 1),
         "deliver-acknowledged" => (deliver("client-individual", false), 1),
@@ -156,6 +158,14 @@ fn copy() -> Box<dyn FnMut()> {
     Box::new(move || {
         target.copy_from_slice(black_box(&body));
         black_box(&target);
+    })
+}
+
+/// A message for all its receivers, of its headers and its body
+fn share() -> Box<dyn FnMut()> {
+    let body = Bytes::from(a_body());
+    Box::new(move || {
+        black_box(&SharedMessage::from_headers(A_HEADERS, body.clone()).is_ok());
     })
 }
 
