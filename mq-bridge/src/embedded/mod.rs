@@ -1,5 +1,6 @@
 //! The durable broker in one SQLite file.
 
+mod journal;
 mod schema;
 mod sqlite;
 mod store;
@@ -85,8 +86,8 @@ impl EmbeddedConfig {
 /// A confirmed publish is on the disk (write-ahead log, `synchronous=FULL`): it survives `kill -9`
 /// and power loss. One thread owns the file and writes what has gathered meanwhile in one
 /// transaction. A message is stored once, however many durable subscriptions it waits in. What a
-/// consumer has room for goes to it from memory after the commit; the rest stays in the file and is
-/// read when there is room. Topic subscribers are served in this process and nothing is stored for
+/// consumer has room for goes to it from memory after the commit, and what of that is acknowledged
+/// soon costs the file little; the rest stays in the file and is read when there is room. Topic subscribers are served in this process and nothing is stored for
 /// them.
 ///
 /// Only one process, and one `Embedded` in it, can have the file open.

@@ -3,13 +3,14 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::EmbeddedConfig;
 
 /// Says that the file is ours: "mqbr".
 const APPLICATION_ID: i32 = 0x6d71_6272;
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// `message` has one row per stored message, `entry` one per message and place where it waits.
 /// `refs` counts the entries of a message that has several, and perhaps of one that had; it is a table of its own
@@ -55,6 +56,18 @@ CREATE TABLE entry (
 CREATE INDEX entry_expires ON entry (expires) WHERE expires IS NOT NULL;
 ";
 
+/// What [`journal`](super::journal) keeps; since version 2.
+const JOURNAL: &str = "
+CREATE TABLE journal (
+    id INTEGER PRIMARY KEY,
+    content BLOB NOT NULL
+);
+CREATE TABLE waiting (
+    id INTEGER PRIMARY KEY,
+    state BLOB NOT NULL
+);
+";
+
 /// Makes the file, if it is new, one that only its owner may read: messages are in it. SQLite gives
 /// its other files the permissions of this one.
 fn private(path: &Path) -> std::io::Result<()> {
@@ -72,6 +85,8 @@ pub(super) fn open(config: &EmbeddedConfig) -> Result<Connection, OpenFailure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&config.path, flags)?;
     connection.busy_timeout(config.open_timeout)?;
+    // Else some statements are compiled anew with each value that they get.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Exclusive, and before the journal mode: no other process may write, and the index of the
     // write-ahead log stays in memory.
     connection.execute_batch(
@@ -86,8 +101,9 @@ pub(super) fn open(config: &EmbeddedConfig) -> Result<Connection, OpenFailure> {
     let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match (application, version) {
         (APPLICATION_ID, VERSION) => {}
+        (APPLICATION_ID, 1) => create(&connection, JOURNAL)?,
         (APPLICATION_ID, version) => return Err(OpenFailure::Version(version)),
-        (0, 0) if is_empty(&connection)? => create(&connection)?,
+        (0, 0) if is_empty(&connection)? => create(&connection, &format!("{TABLES}{JOURNAL}"))?,
         _ => return Err(OpenFailure::Foreign),
     }
     if let Some(max_bytes) = config.max_file_bytes {
@@ -103,10 +119,10 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
+fn create(connection: &Connection, tables: &str) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "BEGIN EXCLUSIVE;
-         {TABLES}
+         {tables}
          PRAGMA application_id = {APPLICATION_ID};
          PRAGMA user_version = {VERSION};
          COMMIT;"

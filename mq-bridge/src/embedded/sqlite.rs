@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 
-use crate::storage::{Change, Kept, Page, Storage, Written};
-use crate::{Declaration, Source, Target};
+use crate::storage::{Change, Kept, Page, Place, Storage, Written};
+use crate::{Declaration, Message, Source, Target};
 
-use super::store::{self, Inserts, NewEntry, Released};
+use super::journal::{self, Edit, Journal};
+use super::store::{self, Inserts, NewEntry, Released, StoredSource};
 use super::{EmbeddedConfig, schema};
 
 /// Rows removed per transaction by the work that nobody waits for.
@@ -23,6 +24,7 @@ pub(super) struct Sqlite {
     /// The keys of what is declared.
     keys: HashMap<Source, u64>,
     next_message: u64,
+    journal: Journal,
     /// The keys of what was deleted but not yet emptied.
     orphans: Vec<u64>,
     next_sweep: Instant,
@@ -49,6 +51,7 @@ impl Sqlite {
             connection,
             keys: HashMap::new(),
             next_message: 1,
+            journal: Journal::default(),
             orphans: Vec::new(),
             next_sweep: Instant::now(),
             failing,
@@ -62,6 +65,11 @@ impl Sqlite {
         let mut inserts = None;
         changes.iter().try_for_each(|change| transaction.apply(change, &mut inserts))?;
         transaction.remove()?;
+        // Only where something is stored: in a full file acknowledgements still need no room.
+        if changes.iter().any(|change| matches!(change, Change::Store { .. })) {
+            transaction.shorten_journal(&mut inserts)?;
+        }
+        transaction.journal.store(&self.connection)?;
         transaction.sweep()?;
         std::mem::take(&mut transaction.released).apply(&self.connection)?;
         if self.failing.load(Relaxed) {
@@ -80,18 +88,36 @@ impl Storage for Sqlite {
         let loaded = store::load(&self.connection)?;
         self.next_message = loaded.last_message + 1;
         self.orphans = loaded.orphans;
-        let mut sources = Vec::with_capacity(loaded.sources.len());
-        for one in loaded.sources {
-            self.keys.insert(one.declaration.source(), one.key);
-            sources.push((one.declaration, one.depth));
+        self.keys = loaded.sources.iter().map(|one| (one.declaration.source(), one.key)).collect();
+        let key_of = |place: &Place| self.keys.get(&place.source).copied();
+        self.journal = Journal::load(&self.connection, key_of)?;
+        let (mut depths, mut last) = (HashMap::new(), loaded.last_entry);
+        for (key, id) in self.journal.waiting() {
+            *depths.entry(key).or_insert(0) += 1;
+            last = last.max(id);
         }
-        Ok(Kept::new(sources, loaded.last_entry))
+        let depth = |one: &StoredSource| one.depth + depths.get(&one.key).copied().unwrap_or(0);
+        let sources = loaded.sources.into_iter().map(|one| {
+            let depth = depth(&one);
+            (one.declaration, depth)
+        });
+        Ok(Kept::new(sources.collect(), last))
     }
 
     fn write(&mut self, changes: &[Change]) -> Result<Written, SqliteFailure> {
         match self.transact(changes) {
-            Ok(Transaction { keys, next_message, purged, deleted, swept, written, .. }) => {
+            Ok(Transaction {
+                keys,
+                next_message,
+                journal,
+                purged,
+                deleted,
+                swept,
+                written,
+                ..
+            }) => {
                 self.next_message = next_message;
+                self.journal.apply(journal);
                 if purged {
                     self.orphans.pop();
                 }
@@ -118,10 +144,9 @@ impl Storage for Sqlite {
     }
 
     fn read(&mut self, source: &Source, after: u64, page: &mut Page) -> Result<(), SqliteFailure> {
-        match self.keys.get(source) {
-            Some(key) => Ok(store::read(&self.connection, *key, after, page)?),
-            None => Ok(()),
-        }
+        let Some(key) = self.keys.get(source) else { return Ok(()) };
+        let kept = self.journal.read(&self.connection, *key, after)?;
+        Ok(store::read(&self.connection, *key, after, kept, page)?)
     }
 
     fn due(&self) -> Option<Instant> {
@@ -135,6 +160,7 @@ struct Transaction<'a> {
     /// What differs from the keys that are known; `None` is deleted.
     keys: HashMap<Source, Option<u64>>,
     next_message: u64,
+    journal: Edit,
     /// What is done with, by the key of its source: acknowledgements of many calls go together.
     removed: HashMap<u64, (Source, Vec<u64>)>,
     released: Released,
@@ -153,6 +179,7 @@ impl<'a> Transaction<'a> {
             file,
             keys: HashMap::new(),
             next_message: file.next_message,
+            journal: Edit::default(),
             removed: HashMap::new(),
             released: Released::default(),
             deleted: Vec::new(),
@@ -182,33 +209,22 @@ impl<'a> Transaction<'a> {
             Change::Declare(declaration) => self.declare(declaration),
             Change::Delete(source) => {
                 if let Some(key) = store::delete(connection, source)? {
+                    self.journal.forget(&self.file.journal, key);
                     self.deleted.push(key);
                 }
                 self.keys.insert(source.clone(), None);
                 Ok(())
             }
             Change::Store { message, redelivered, places } => {
-                let mut targets: Vec<&Target> = Vec::new();
-                let mut entries = Vec::with_capacity(places.len());
-                for place in places {
-                    let Some(source) = self.key(&place.source) else { continue };
-                    if targets.last() != Some(&&place.target) {
-                        targets.push(&place.target);
+                if journal::takes(message, places) {
+                    let keys: Option<Vec<u64>> =
+                        places.iter().map(|place| self.key(&place.source)).collect();
+                    if let Some(keys) = keys {
+                        self.journal.add(change, places, &keys);
+                        return Ok(());
                     }
-                    let target = targets.len() - 1;
-                    entries.push(NewEntry { source, message: self.next_message, target, place });
                 }
-                if entries.is_empty() {
-                    return Ok(());
-                }
-                let inserts = match inserts {
-                    Some(inserts) => inserts,
-                    None => inserts.insert(Inserts::new(connection)?),
-                };
-                let places = entries.len();
-                inserts.message(self.next_message, message, *redelivered, &targets, places)?;
-                self.next_message += 1;
-                entries.iter().try_for_each(|entry| inserts.entry(entry, message.expires))
+                self.store(message, *redelivered, places, inserts)
             }
             Change::Remove { source, ids } => {
                 let Some(key) = self.key(source) else { return Ok(()) };
@@ -219,11 +235,53 @@ impl<'a> Transaction<'a> {
             }
             Change::Count { source, counts } => {
                 let Some(key) = self.key(source) else { return Ok(()) };
-                counts
-                    .iter()
-                    .try_for_each(|(id, count)| store::recount(connection, key, *id, *count))
+                for (id, count) in counts {
+                    if !self.journal.count(&self.file.journal, key, *id, *count) {
+                        store::recount(connection, key, *id, *count)?;
+                    }
+                }
+                Ok(())
             }
         }
+    }
+
+    /// Stores a message in the tables.
+    fn store(
+        &mut self,
+        message: &Message,
+        redelivered: bool,
+        places: &[Place],
+        inserts: &mut Option<Inserts<'a>>,
+    ) -> rusqlite::Result<()> {
+        let mut targets: Vec<&Target> = Vec::new();
+        let mut entries = Vec::with_capacity(places.len());
+        for place in places {
+            let Some(source) = self.key(&place.source) else { continue };
+            if targets.last() != Some(&&place.target) {
+                targets.push(&place.target);
+            }
+            let target = targets.len() - 1;
+            entries.push(NewEntry { source, message: self.next_message, target, place });
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let inserts = match inserts {
+            Some(inserts) => inserts,
+            None => inserts.insert(Inserts::new(&self.file.connection)?),
+        };
+        inserts.message(self.next_message, message, redelivered, &targets, entries.len())?;
+        self.next_message += 1;
+        entries.iter().try_for_each(|entry| inserts.entry(entry, message.expires))
+    }
+
+    /// Moves what waits in the journal for long to the tables.
+    fn shorten_journal(&mut self, inserts: &mut Option<Inserts<'a>>) -> rusqlite::Result<()> {
+        let Sqlite { journal, connection, .. } = self.file;
+        for (message, redelivered, places) in self.journal.take_oldest(journal, connection)? {
+            self.store(&message, redelivered, &places, inserts)?;
+        }
+        Ok(())
     }
 
     fn declare(&mut self, declaration: &Declaration) -> rusqlite::Result<()> {
@@ -233,7 +291,11 @@ impl<'a> Transaction<'a> {
     }
 
     fn remove(&mut self) -> rusqlite::Result<()> {
-        for (key, (source, ids)) in std::mem::take(&mut self.removed) {
+        for (key, (source, mut ids)) in std::mem::take(&mut self.removed) {
+            ids.retain(|id| !self.journal.remove(&self.file.journal, key, *id));
+            if ids.is_empty() {
+                continue;
+            }
             let missing = store::remove(&self.file.connection, key, ids, &mut self.released)?;
             if missing > 0 {
                 self.written.missing.push((source, missing));

@@ -33,11 +33,11 @@ pub(super) struct Loaded {
 }
 
 /// SQLite has signed integers; our ids start at 1 and never get there.
-fn key(id: u64) -> i64 {
+pub(super) fn key(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
 
-fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|key| u64::try_from(key).unwrap_or(0))
 }
 
@@ -284,11 +284,12 @@ pub(super) fn recount(
     Ok(())
 }
 
-/// Reads what comes after an entry of a source.
+/// Reads what comes after an entry of a source; `kept` is what is elsewhere, in order.
 pub(super) fn read(
     connection: &Connection,
     source: u64,
     after: u64,
+    kept: Vec<StoredEntry>,
     page: &mut Page,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
@@ -299,17 +300,25 @@ pub(super) fn read(
          WHERE entry.source = ?1 AND entry.id > ?2 ORDER BY entry.id",
     )?;
     let mut rows = statement.query(params![key(source), key(after)])?;
+    let mut kept = kept.into_iter().peekable();
     while let Some(row) = rows.next()? {
+        let next = id(row, 0)?;
+        while let Some(before) = kept.next_if(|kept| kept.id < next) {
+            if !page.push(before) {
+                return Ok(());
+            }
+        }
         match read_entry(row)? {
             Some(entry) => {
                 if !page.push(entry) {
-                    break;
+                    return Ok(());
                 }
             }
             // Must not keep all others from being delivered.
             None => tracing::error!(source, "passing over a damaged message in the queue file"),
         }
     }
+    kept.all(|entry| page.push(entry));
     Ok(())
 }
 

@@ -16,15 +16,15 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(20);
 
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-async fn open(folder: &TempDir) -> Embedded {
+pub(super) async fn open(folder: &TempDir) -> Embedded {
     Embedded::open(EmbeddedConfig::new(folder.path().join("queue.db"))).await.unwrap()
 }
 
-fn message(body: u32) -> Message {
+pub(super) fn message(body: u32) -> Message {
     Message::new(body.to_string())
 }
 
@@ -33,7 +33,7 @@ async fn next(subscription: &mut Subscription) -> Vec<Delivery> {
 }
 
 /// As many deliveries as asked for, from however many batches.
-async fn some(subscription: &mut Subscription, count: usize) -> Vec<Delivery> {
+pub(super) async fn some(subscription: &mut Subscription, count: usize) -> Vec<Delivery> {
     let mut all = Vec::new();
     while all.len() < count {
         all.extend(next(subscription).await);
@@ -42,14 +42,14 @@ async fn some(subscription: &mut Subscription, count: usize) -> Vec<Delivery> {
     all
 }
 
-fn bodies(batch: &[Delivery]) -> Vec<u32> {
+pub(super) fn bodies(batch: &[Delivery]) -> Vec<u32> {
     batch
         .iter()
         .map(|one| std::str::from_utf8(&one.message.body).unwrap().parse().unwrap())
         .collect()
 }
 
-fn marks(batch: &[Delivery]) -> Vec<(bool, u32)> {
+pub(super) fn marks(batch: &[Delivery]) -> Vec<(bool, u32)> {
     batch.iter().map(|one| (one.redelivered, one.delivery_count)).collect()
 }
 
@@ -57,16 +57,16 @@ fn is_idle(subscription: &mut Subscription) -> bool {
     futures::FutureExt::now_or_never(subscription.recv()).is_none()
 }
 
-async fn depth(broker: &Embedded, source: &Source) -> u64 {
+pub(super) async fn depth(broker: &Embedded, source: &Source) -> u64 {
     broker.stats(source).await.unwrap().depth
 }
 
-fn rows(path: &Path, table: &str) -> i64 {
+pub(super) fn rows(path: &Path, table: &str) -> i64 {
     let connection = rusqlite::Connection::open(path.join("queue.db")).unwrap();
     connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }
 
-fn options(prefetch: u32) -> SubscribeOptions {
+pub(super) fn options(prefetch: u32) -> SubscribeOptions {
     SubscribeOptions::new().with_prefetch(prefetch, usize::MAX)
 }
 
@@ -98,7 +98,7 @@ async fn marks_and_counts_survive_a_restart_and_only_what_was_delivered_is_marke
     let tags: Vec<u64> = seen.iter().map(|one| one.tag).collect();
     subscription.acker().ack(&tags).await.unwrap();
     broker.shutdown().await;
-    for table in ["entry", "message", "refs"] {
+    for table in ["entry", "message", "refs", "journal", "waiting"] {
         assert_eq!(rows(folder.path(), table), 0, "{table}");
     }
 }
@@ -142,7 +142,7 @@ async fn one_message_to_many_targets_is_stored_once_until_the_last_has_it() {
     broker.declare(&Declaration::queue("other")).await.unwrap();
     broker.declare(&Declaration::queue("another")).await.unwrap();
     broker.shutdown().await;
-    for table in ["entry", "message", "refs"] {
+    for table in ["entry", "message", "refs", "journal", "waiting"] {
         assert_eq!(rows(folder.path(), table), 0, "{table}");
     }
 }
@@ -188,7 +188,7 @@ async fn exactly_what_was_acknowledged_goes_whatever_the_order() {
         subscription.acker().ack(&tags).await.unwrap();
     }
     broker.shutdown().await;
-    for table in ["entry", "message", "refs"] {
+    for table in ["entry", "message", "refs", "journal", "waiting"] {
         assert_eq!(rows(folder.path(), table), 0, "{table}");
     }
 }

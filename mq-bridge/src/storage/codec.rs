@@ -25,7 +25,15 @@ impl Change {
     /// The change as octets; they do not say where they end.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut to = Writer(vec![VERSION]);
+        let mut octets = Vec::new();
+        self.encode_to(&mut octets);
+        octets
+    }
+
+    /// Appends the change as octets.
+    pub(crate) fn encode_to(&self, octets: &mut Vec<u8>) {
+        let mut to = Writer(octets);
+        to.u8(VERSION);
         match self {
             Self::Declare(declaration) => {
                 to.u8(0);
@@ -55,7 +63,6 @@ impl Change {
                 });
             }
         }
-        to.0
     }
 
     /// Reads what [`encode`](Self::encode) gave.
@@ -70,9 +77,9 @@ impl Change {
     }
 }
 
-struct Writer(Vec<u8>);
+struct Writer<'a>(&'a mut Vec<u8>);
 
-impl Writer {
+impl Writer<'_> {
     fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
