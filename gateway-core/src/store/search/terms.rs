@@ -18,6 +18,9 @@ const MAX_WORDS: usize = 16_000;
 /// The words of a text, in order, with a space between each and the next
 pub(in crate::store) fn words(text: &str) -> String {
     let text = beginning(text);
+    if text.is_ascii() {
+        return ascii_words(text);
+    }
     let mut words = Words { done: String::with_capacity(text.len()), ..Words::default() };
     for part in text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric()) {
         if part.is_ascii() {
@@ -37,6 +40,20 @@ pub(in crate::store) fn words(text: &str) -> String {
         }
     }
     words.done
+}
+
+/// The same, for what most texts consist of
+fn ascii_words(text: &str) -> String {
+    let mut words = Vec::with_capacity(text.len());
+    let parts = text.as_bytes().split(|octet| !octet.is_ascii_alphanumeric());
+    for word in parts.filter(|part| !part.is_empty()).take(MAX_WORDS) {
+        if !words.is_empty() {
+            words.push(b' ');
+        }
+        words.extend(word.iter().take(MAX_WORD).map(u8::to_ascii_lowercase));
+    }
+    // ASCII is UTF-8.
+    String::from_utf8(words).unwrap_or_default()
 }
 
 /// As much of a text as is searched
