@@ -7,11 +7,11 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use super::index::Texts;
 use super::query::message_id;
 use super::value::{text, to_sql, unsigned};
-use super::{change, place};
+use super::{change, outbox, place};
 use crate::names::{ConversationId, ConversationKind, UserName};
 use crate::store::limits::check;
 use crate::store::message::expiry;
-use crate::store::pack::{pack, pack_copy, pack_headers};
+use crate::store::pack::{pack_copy, pack_headers};
 use crate::store::search::text_of_new;
 use crate::store::{
     Appended, ChangeError, DEDUPE_MILLIS, Keep, Marker, Marks, MessageId, NewMessage, OutboxId,
@@ -24,10 +24,10 @@ pub(super) fn append(
     now: u64,
 ) -> rusqlite::Result<Vec<Result<Appended, StoreError>>> {
     let mut moved = Moved::default();
-    let mut inserts = Inserts::new(connection)?;
+    let mut insert = Insert::new(connection)?;
     let outcome = batch
         .iter()
-        .map(|message| append_one(connection, &mut moved, &mut inserts, message, now))
+        .map(|message| append_one(connection, &mut moved, &mut insert, message, now))
         .collect::<rusqlite::Result<Vec<_>>>()?;
     moved.store(connection)?;
     forget_keys(connection, batch.len(), now)?;
@@ -41,6 +41,7 @@ struct Moved<'a> {
     /// By conversation and sender
     progress: HashMap<(i64, &'a UserName), Progress>,
     texts: Texts,
+    outbox: outbox::Added,
 }
 
 impl Moved<'_> {
@@ -55,7 +56,8 @@ impl Moved<'_> {
         }
     }
 
-    fn store(self, connection: &Connection) -> rusqlite::Result<()> {
+    fn store(mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.outbox.store(connection)?;
         for conversation in self.conversations.values() {
             conversation.update(connection)?;
         }
@@ -69,14 +71,14 @@ impl Moved<'_> {
 fn append_one<'a>(
     connection: &Connection,
     moved: &mut Moved<'a>,
-    inserts: &mut Inserts<'_>,
+    insert: &mut Insert<'_>,
     message: &'a NewMessage,
     now: u64,
 ) -> rusqlite::Result<Result<Appended, StoreError>> {
     if let Err(refused) = check(message) {
         return Ok(Err(refused));
     }
-    if let Some(first) = first_use(connection, message, now)? {
+    if let Some(first) = first_use(connection, &moved.outbox, message, now)? {
         return Ok(Ok(first));
     }
     let found = moved.conversation(connection, &message.conversation)?;
@@ -84,6 +86,8 @@ fn append_one<'a>(
     if let Some(change) = &message.change {
         let Some(conversation) = &found else { return Ok(Err(ChangeError::NoTarget.into())) };
         let seq = conversation.last_seq + 1;
+        // What it changes may be of this batch.
+        moved.outbox.store(connection)?;
         match change::apply(connection, conversation.id, message, change, seq, &mut moved.texts)? {
             Ok(place) => target = Some(place),
             Err(refused) => return Ok(Err(refused)),
@@ -107,7 +111,7 @@ fn append_one<'a>(
     let id = MessageId::generate();
     let place = place::of(conversation.id, conversation.last_seq);
     if message.keep != Keep::Nothing {
-        inserts.message(message, (place, id, target), &conversation)?;
+        insert.message(message, (place, id, target), &conversation)?;
     }
     if let Some(text) = text_of_new(message) {
         moved.texts.add(place, text);
@@ -127,7 +131,11 @@ fn append_one<'a>(
 
     let outbox = match message.targets[..] {
         [] => None,
-        _ => Some(inserts.outbox(message, (place, id), &conversation)?),
+        _ => {
+            let copy = || pack_copy(message, id, conversation.last_time);
+            let copy = (!message.is_kept_whole()).then(copy);
+            Some(moved.outbox.add(connection, place, &message.targets, copy.as_deref())?)
+        }
     };
     if let Some(key) = &message.idempotency_key {
         connection
@@ -150,22 +158,15 @@ fn append_one<'a>(
     Ok(Ok(appended.with_outbox(outbox)))
 }
 
-/// The statements that every message needs, looked up once for a batch
-struct Inserts<'a> {
-    message: CachedStatement<'a>,
-    outbox: CachedStatement<'a>,
-}
+/// The statement that every message needs, looked up once for a batch
+struct Insert<'a>(CachedStatement<'a>);
 
-impl<'a> Inserts<'a> {
+impl<'a> Insert<'a> {
     fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
-        Ok(Self {
-            message: connection.prepare_cached(
-                "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body, target)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?,
-            outbox: connection
-                .prepare_cached("INSERT INTO outbox (place, targets, copy) VALUES (?1, ?2, ?3)")?,
-        })
+        Ok(Self(connection.prepare_cached(
+            "INSERT INTO message (place, id, time, sender, device, kind, key, counted, headers, body, target)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?))
     }
 
     /// Writes what is stored of a message
@@ -180,7 +181,7 @@ impl<'a> Inserts<'a> {
         } else {
             (pack_headers(&message.stored_headers()), [].as_slice())
         };
-        self.message.execute(params![
+        self.0.execute(params![
             place,
             id.to_octets(),
             to_sql(conversation.last_time),
@@ -195,43 +196,35 @@ impl<'a> Inserts<'a> {
         ])?;
         Ok(())
     }
-
-    /// Notes that a message is yet to be published; gives the id of the entry
-    fn outbox(
-        &mut self,
-        message: &NewMessage,
-        (place, id): (i64, MessageId),
-        conversation: &Conversation,
-    ) -> rusqlite::Result<i64> {
-        let copy = || pack_copy(message, id, conversation.last_time);
-        let targets = pack(message.targets.iter().map(String::as_str));
-        self.outbox.insert(params![place, targets, (!message.is_kept_whole()).then(copy)])
-    }
 }
 
 /// What the first use of the message's key gave, if that was within the time that keys are remembered
 fn first_use(
     connection: &Connection,
+    outbox: &outbox::Added,
     message: &NewMessage,
     now: u64,
 ) -> rusqlite::Result<Option<Appended>> {
     let Some(key) = &message.idempotency_key else { return Ok(None) };
-    connection
+    let found = connection
         .prepare_cached(
-            "SELECT c.name, d.place, d.message_id, d.time, o.id FROM dedupe d
+            "SELECT c.name, d.place, d.message_id, d.time, d.outbox FROM dedupe d
              JOIN conversation c ON c.id = d.place >> 32
-             LEFT JOIN outbox o ON o.id = d.outbox
              WHERE d.sender = ?1 AND d.key = ?2 AND d.time > ?3",
         )?
         .query_row(params![message.sender.as_str(), key, forgotten(now)], |row| {
             let seq = place::seq(row.get(1)?);
-            let waiting: Option<i64> = row.get(4)?;
-            let waiting = waiting.map(|id| OutboxId::new(id.cast_unsigned()));
-            Ok(Appended::new(text(row, 0)?, seq, message_id(row, 2)?, unsigned(row, 3)?)
-                .with_outbox(waiting)
-                .as_duplicate())
+            let first = Appended::new(text(row, 0)?, seq, message_id(row, 2)?, unsigned(row, 3)?);
+            Ok((first, row.get::<_, Option<i64>>(4)?))
         })
-        .optional()
+        .optional()?;
+    let Some((first, waiting)) = found else { return Ok(None) };
+    let waiting = match waiting {
+        Some(number) if outbox.has(connection, number)? => Some(number),
+        _ => None,
+    };
+    let waiting = waiting.map(|number| OutboxId::new(number.cast_unsigned()));
+    Ok(Some(first.with_outbox(waiting).as_duplicate()))
 }
 
 /// Forgets old keys, a few with every batch, so that no batch has to forget many
@@ -398,18 +391,4 @@ pub(super) fn mark(
         after.store(connection, conversation.id, user)?;
     }
     Ok(Marks::new(user.clone(), after.read, after.delivered).with_moved(after != before))
-}
-
-/// What was published together was mostly stored together: neighbours go in one statement.
-pub(super) fn mark_published(connection: &Connection, ids: &[OutboxId]) -> rusqlite::Result<()> {
-    let mut ids: Vec<i64> = ids.iter().map(|id| to_sql(id.get())).collect();
-    ids.sort_unstable();
-    let mut statement =
-        connection.prepare_cached("DELETE FROM outbox WHERE id BETWEEN ?1 AND ?2")?;
-    for run in ids.chunk_by(|one, next| next - one <= 1) {
-        if let (Some(first), Some(last)) = (run.first(), run.last()) {
-            statement.execute([first, last])?;
-        }
-    }
-    Ok(())
 }

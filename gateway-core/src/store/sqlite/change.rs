@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::index::{self, Texts};
-use super::place;
 use super::query::{message_columns, stored_message};
 use super::value::to_sql;
+use super::{outbox, place};
 use crate::names::ConversationId;
 use crate::store::change::{Change, Target, check_change, edited, has_copy, react, wiped_headers};
 use crate::store::pack::{pack_headers, pack_reactions};
@@ -78,8 +78,7 @@ pub(super) fn apply(
             let about = wiped_headers(message.headers.clone());
             let copies = has_copy(&target.headers);
             let drop_copy = |of: i64| {
-                let sql = "UPDATE outbox SET copy = NULL WHERE place = ?1";
-                if copies { connection.prepare_cached(sql)?.execute([of]) } else { Ok(0) }
+                if copies { outbox::drop_copy(connection, of) } else { Ok(()) }
             };
             drop_copy(place)?;
             for edit in edits {

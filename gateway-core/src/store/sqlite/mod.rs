@@ -4,6 +4,7 @@ mod append;
 mod change;
 mod import;
 mod index;
+mod outbox;
 mod place;
 mod pool;
 mod query;
@@ -234,7 +235,7 @@ impl MessageStore for SqliteStore {
         after: Option<OutboxId>,
         limit: usize,
     ) -> Result<Vec<Unpublished>, StoreError> {
-        self.read(move |tx| query::unpublished(tx, after, limit)).await
+        self.read(move |tx| outbox::unpublished(tx, after, limit)).await
     }
 
     async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), StoreError> {
@@ -243,7 +244,7 @@ impl MessageStore for SqliteStore {
         }
         let ids = ids.to_vec();
         let octets = SMALL + ids.len() * size_of::<OutboxId>();
-        self.write(octets, move |tx| append::mark_published(tx, &ids)).await
+        self.write(octets, move |tx| outbox::remove(tx, &ids)).await
     }
 
     async fn survey(

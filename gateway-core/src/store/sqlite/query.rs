@@ -7,14 +7,11 @@ use super::value::{text, to_sql, unreadable, unsigned};
 use super::{change, place};
 use crate::names::{ConversationId, UserName};
 use crate::store::limits::octets_of_stored;
-use crate::store::pack::{unpack, unpack_copy, unpack_headers, unpack_reactions};
+use crate::store::pack::{unpack_headers, unpack_reactions};
 use crate::store::{
-    ConversationCursor, ConversationSummary, Epoch, Marks, MessageId, OutboxId, Page, Position,
-    StoredMessage, Unpublished, UnreadRange,
+    ConversationCursor, ConversationSummary, Epoch, Marks, MessageId, Page, Position,
+    StoredMessage, UnreadRange,
 };
-
-/// A part of the outbox has at most about so many octets
-const MAX_OUTBOX_PART: usize = 8 * 1024 * 1024;
 
 /// What [`stored_message`] reads
 macro_rules! message_columns {
@@ -287,38 +284,4 @@ pub(super) fn unread(
         .into_iter()
         .map(|line| UnreadRange::new(line.name, line.read, line.last_seq))
         .collect())
-}
-
-pub(super) fn unpublished(
-    connection: &Connection,
-    after: Option<OutboxId>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Unpublished>> {
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT ",
-        message_columns!(),
-        ", o.id, o.targets, c.name, o.place, o.copy FROM outbox o
-         LEFT JOIN message m ON m.place = o.place JOIN conversation c ON c.id = o.place >> 32
-         WHERE o.id > ?1 ORDER BY o.id LIMIT ?2"
-    ))?;
-    let after = to_sql(after.map_or(0, OutboxId::get));
-    let mut rows = statement.query(params![after, to_sql(limit as u64)])?;
-    let mut entries = Vec::new();
-    let mut octets = 0;
-    while let Some(row) = rows.next()? {
-        let conversation = text(row, 14)?;
-        let message = match row.get_ref(16)?.as_blob_or_null()? {
-            Some(copy) => unpack_copy(copy, conversation, place::seq(row.get(15)?))
-                .ok_or_else(|| unreadable(16, "damaged message"))?,
-            None => stored_message(row, conversation)?,
-        };
-        let targets = row.get_ref(13)?.as_blob()?;
-        let targets = unpack(targets).ok_or_else(|| unreadable(13, "damaged targets"))?;
-        octets += octets_of_stored(&message);
-        entries.push(Unpublished::new(OutboxId::new(unsigned(row, 12)?), message, targets));
-        if octets >= MAX_OUTBOX_PART {
-            break;
-        }
-    }
-    Ok(entries)
 }

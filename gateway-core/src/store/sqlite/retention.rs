@@ -3,13 +3,12 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::value::{text, to_sql, unsigned};
-use super::{index, place};
+use super::{index, outbox, place};
 use crate::names::ConversationId;
 use crate::store::{Cut, Extent};
 
-/// With more in the outbox than this nothing is forgotten: for each message that goes SQLite looks whether an entry of
-/// the outbox refers to it, and an index for that alone would cost every message that comes
-const MAX_OUTBOX: i64 = 1000;
+/// With more rows in the outbox than this nothing is forgotten: all of them are looked through
+const MAX_OUTBOX: usize = 100;
 
 pub(super) fn survey(
     connection: &Connection,
@@ -41,14 +40,10 @@ pub(super) fn forget(
         .prepare_cached("SELECT id FROM conversation WHERE name = ?1")?
         .query_row([conversation.as_str()], |row| row.get(0))
         .optional()?;
-    let waiting: i64 = connection
-        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT ?1)")?
-        .query_row([MAX_OUTBOX], |row| row.get(0))?;
-    let Some(id) = id.filter(|_| waiting < MAX_OUTBOX) else { return Ok(0) };
+    let Some(id) = id else { return Ok(0) };
+    let Some(waiting) = outbox::places(connection, MAX_OUTBOX)? else { return Ok(0) };
     let (start, end) = (place::of(id, 0), place::of(id + 1, 0));
-    let first_waiting: Option<i64> = connection
-        .prepare_cached("SELECT min(place) FROM outbox WHERE place > ?1 AND place < ?2")?
-        .query_row([start, end], |row| row.get(0))?;
+    let first_waiting = waiting.into_iter().filter(|place| (start..end).contains(place)).min();
     let end = first_waiting.unwrap_or(end);
     let mut gone = 0;
     let mut forgotten = None;

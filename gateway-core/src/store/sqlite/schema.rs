@@ -30,6 +30,7 @@ pub(super) const MIGRATIONS: &[(u32, &str, &str)] = &[
     (6, "retention", include_str!("migrations/0006_retention.sql")),
     (7, "storage policy", include_str!("migrations/0007_storage_policy.sql")),
     (8, "unindexed", include_str!("migrations/0008_unindexed.sql")),
+    (9, "outbox", include_str!("migrations/0009_outbox.sql")),
 ];
 
 /// Holds the file against a second store, in this process or another; gone with the process however it ends

@@ -270,10 +270,16 @@ fn older(path: &Path, last: u32) {
          INSERT INTO message (place, id, time, sender, kind, key, counted, headers, body)
          VALUES (7 << 32 | 1, randomblob(16), 4, 'alice', 'message', NULL, 1, X'', CAST('well met' AS BLOB)),
                 (7 << 32 | 2, randomblob(16), 5, 'bob', 'message', 'k', 2, X'', CAST('会议 at two' AS BLOB));
-         INSERT INTO outbox (place, targets) VALUES (7 << 32 | 2, X'0100000074');
          INSERT INTO person (name, created) VALUES ('alice', 1)",
     )
     .unwrap();
+    let outbox = if last < outbox::MIGRATION {
+        "INSERT INTO outbox (place, targets) VALUES (7 << 32 | 2, X'0100000074')"
+    } else {
+        "INSERT INTO outbox (id, first, messages)
+         VALUES (1, 1, X'000000000000000700000002000000050100000074ffffffff')"
+    };
+    file.execute_batch(outbox).unwrap();
 }
 
 #[tokio::test]
@@ -285,7 +291,12 @@ async fn a_file_of_every_older_version_is_brought_up_to_date() {
         let store = SqliteStore::open(&path).unwrap();
         assert_eq!(seqs(&store).await, [1, 2], "from version {last}");
         assert_eq!(store.position(&conversation()).await.unwrap().epoch.as_str(), "old");
-        assert_eq!(store.unpublished(None, 9).await.unwrap()[0].message.body, "会议 at two");
+        let waiting = store.unpublished(None, 9).await.unwrap();
+        assert_eq!((waiting.len(), waiting[0].id.get()), (1, 1));
+        assert_eq!(
+            (&*waiting[0].message.body, &*waiting[0].targets),
+            ("会议 at two".as_bytes(), &["t".to_owned()][..])
+        );
         assert_eq!(append(&store, 10).await.unwrap().seq, 3);
         if *last < index::MIGRATION {
             let scope = crate::store::SearchScope::new(conversation());
