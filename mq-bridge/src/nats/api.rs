@@ -111,10 +111,13 @@ pub(super) struct StreamConfig {
     pub(super) subjects: Vec<String>,
     #[serde(default)]
     pub(super) retention: String,
+    #[serde(default)]
+    pub(super) num_replicas: usize,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct StreamState {
+    pub(super) messages: u64,
     pub(super) last_seq: u64,
 }
 
@@ -222,6 +225,11 @@ impl Session {
         subject: &str,
     ) -> Result<Option<Kept>, BrokerError> {
         self.kept(stream, &json!({ "last_by_subj": subject })).await
+    }
+
+    /// Whether the message at this place is there.
+    pub(super) async fn is_kept(&self, stream: &str, seq: u64) -> Result<bool, BrokerError> {
+        self.kept(stream, &json!({ "seq": seq })).await.map(|kept| kept.is_some())
     }
 
     async fn kept(

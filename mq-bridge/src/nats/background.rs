@@ -1,21 +1,25 @@
 //! What a session does besides what it is asked for.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subscriber;
 use async_nats::connection::State;
-use futures::StreamExt;
+use async_nats::{Subject, Subscriber};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::BrokerError;
 
 use super::consumer::{ACK, NAK};
+use super::memory::Ticket;
 use super::session::Session;
 
 /// How often a session looks after what it holds.
 const TICK: Duration = Duration::from_secs(1);
+/// How many questions about messages are on their way.
+const ASKED_AT_ONCE: usize = 64;
 /// The server tells of every consumer that is deleted: then come the names of stream and consumer.
 pub(super) const DELETED: &str = "$JS.EVENT.ADVISORY.CONSUMER.DELETED.";
 
@@ -23,7 +27,10 @@ pub(super) const DELETED: &str = "$JS.EVENT.ADVISORY.CONSUMER.DELETED.";
 /// what it had acknowledged is so again.
 pub(super) async fn settle_before(session: &Session, made: Vec<String>) -> Result<(), BrokerError> {
     let (held, acknowledged) = session.memory.to_settle(made);
-    for reply in acknowledged {
+    // Before that, or it would settle what takes an old place anew.
+    session.catch_up(&[held.as_slice(), &acknowledged].concat()).await?;
+    let (gone, held) = if session.is_old { sort_out(session, held).await? } else { (vec![], held) };
+    for reply in acknowledged.into_iter().chain(gone) {
         session.send(reply.into_string(), ACK).await?;
     }
     // Of several consumers: each confirms its own.
@@ -38,6 +45,28 @@ pub(super) async fn settle_before(session: &Session, made: Vec<String>) -> Resul
     }
     session.memory.settled();
     Ok(())
+}
+
+/// Tells what was held and is not in its stream any more from what is. The acknowledgement of the former
+/// was carried out when the server was killed, but not written down: an old server would try to deliver
+/// it again and again, and nothing else meanwhile.
+async fn sort_out(
+    session: &Session,
+    held: Vec<Subject>,
+) -> Result<(Vec<Subject>, Vec<Subject>), BrokerError> {
+    let looked = stream::iter(held).map(|reply| async move {
+        let kept = match (reply.split('.').nth(2), Ticket::read(&reply)) {
+            (Some(stream), Some(ticket)) => session.is_kept(stream, ticket.seq).await?,
+            _ => true,
+        };
+        Ok::<_, BrokerError>((kept, reply))
+    });
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    let mut looked = pin!(looked.buffered(ASKED_AT_ONCE));
+    while let Some((is_kept, reply)) = looked.try_next().await? {
+        if is_kept { kept.push(reply) } else { gone.push(reply) }
+    }
+    Ok((gone, kept))
 }
 
 /// What the subjects of all deliveries of a consumer have in common.

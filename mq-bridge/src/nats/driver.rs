@@ -195,7 +195,7 @@ impl NatsDriver {
         session.spawn(tick(Arc::clone(&session)));
         if session.is_old {
             tracing::warn!(
-                "nats-server before 2.10 may pass over messages after it was killed: use a later one"
+                "nats-server before 2.10 may pass over what others publish after it was killed: use a later one"
             );
             session.spawn(Arc::clone(&session).verify());
         }

@@ -80,7 +80,7 @@ struct State {
     /// To be given back as soon as there is a link, in this order.
     held: BTreeMap<Key, Subject>,
     /// To be acknowledged again then.
-    acknowledged: Vec<Subject>,
+    acknowledged: VecDeque<(Arc<str>, Ticket)>,
     /// When the streams that all this is about were made.
     made: Vec<String>,
 }
@@ -129,10 +129,10 @@ impl Memory {
             state.hold((consumer, ticket.seq), ticket);
         }
         for (consumer, ticket) in std::mem::take(&mut state.recent) {
-            let key = (consumer, ticket.seq);
+            let key = (Arc::clone(&consumer), ticket.seq);
             state.held.remove(&key);
             state.know(key, ticket.time, Fate::Acknowledged);
-            state.acknowledged.push(ticket.reply);
+            state.acknowledged.push_back((consumer, ticket));
         }
         let excess = state.acknowledged.len().saturating_sub(RECENT);
         state.acknowledged.drain(..excess);
@@ -145,14 +145,19 @@ impl Memory {
         if state.made != made {
             *state = State { made, ..State::default() };
         }
-        (state.held.values().cloned().collect(), state.acknowledged.clone())
+        let acknowledged = state.acknowledged.iter().map(|(_, ticket)| ticket.reply.clone());
+        (state.held.values().cloned().collect(), acknowledged.collect())
     }
 
-    /// That was done.
+    /// That was done, over the link of now: whether the server has written it down when it is killed
+    /// again, nobody knows.
     pub(super) fn settled(&self) {
-        let mut state = lock(&self.state);
+        let state = &mut *lock(&self.state);
         state.held.clear();
-        state.acknowledged.clear();
+        let mut again = std::mem::take(&mut state.acknowledged);
+        again.append(&mut state.recent);
+        again.drain(..again.len().saturating_sub(RECENT));
+        state.recent = again;
     }
 
     /// What is to be made of a delivery, if there was an earlier one of the same message over a lost
@@ -240,6 +245,9 @@ mod tests {
         memory.settled();
         assert_eq!(memory.to_settle(made()), (vec![], vec![]));
         assert_eq!(memory.fate(&consumer, &ticket(3, 1)), Some(Fate::Delivered(2)));
+        // The next link may be lost before the server has written down what it was told again.
+        memory.link_lost();
+        assert_eq!(memory.to_settle(made()), (vec![], vec![ticket(1, 1).reply]));
         memory.to_settle(vec!["tomorrow".to_owned()]);
         assert_eq!(memory.fate(&consumer, &ticket(2, 1)), None);
     }

@@ -9,6 +9,7 @@
 mod api;
 mod background;
 mod backlog;
+mod catch_up;
 mod config;
 mod consumer;
 mod copies;

@@ -149,7 +149,8 @@ impl Session {
         Ok(())
     }
 
-    async fn register(
+    /// Publishes something and gives its place in the stream.
+    pub(super) async fn register(
         &self,
         subject: String,
         headers: HeaderMap,

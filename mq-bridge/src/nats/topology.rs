@@ -86,7 +86,7 @@ impl Session {
         Ok(found.created)
     }
 
-    async fn stream_info(&self, name: &str) -> Result<Option<StreamInfo>, BrokerError> {
+    pub(super) async fn stream_info(&self, name: &str) -> Result<Option<StreamInfo>, BrokerError> {
         match self.api(format!("STREAM.INFO.{name}"), &json!({})).await {
             Ok(info) => Ok(Some(info)),
             Err(ApiError::Refused(refusal)) if refusal.err_code == Refusal::STREAM_NOT_FOUND => {

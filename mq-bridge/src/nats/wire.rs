@@ -106,6 +106,14 @@ pub(super) fn encode(
     targets.collect()
 }
 
+/// The headers of a message that no subscription takes: those to all topics let it through, and pass
+/// it over as the copy of another.
+pub(super) fn nobodys() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(TOPICS, "-");
+    headers
+}
+
 fn outgoing(
     target: &Target,
     mut headers: HeaderMap,
@@ -362,6 +370,16 @@ mod tests {
             .into_iter()
             .map(|one| decode(&one.subject, Some(&one.headers), one.payload, &subjects()))
             .collect()
+    }
+
+    #[test]
+    fn what_is_nobodys_is_left_by_who_wants_all_topics() {
+        let decoded = decode("mq.t.~", Some(&nobodys()), Bytes::new(), &subjects());
+        let mut seen = copies::Seen::default();
+        for patterns in [&["#"][..], &["-", "#"], &["*"]] {
+            let verdict = decoded.copies.judge(decoded.place.name(), patterns, &mut seen, 1);
+            assert_eq!(verdict, copies::Verdict::Leave, "{patterns:?}");
+        }
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Servers that are full, suspended, or not what was asked for.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mq_bridge::testkit::servers::TestServer;
+use mq_bridge::testkit::servers::{self, TestServer};
 use mq_bridge::{
     Broker, BrokerError, Declaration, Headers, Message, Nats, NatsConfig, Publish, RemoteOptions,
-    Source,
+    Source, Subscription, Target,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 use crate::steps::{
-    ack, api, config, confirmed, consume, depth, open, send, start, take, texts, until,
+    ack, api, config, confirmed, consume, depth, open, send, send_topic, start, start_old, take,
+    texts, until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +91,111 @@ async fn a_stream_that_is_something_else_is_refused_and_left_alone() {
     assert!(matches!(error, BrokerError::Refused { .. }), "{error}");
     let found = api(&bare, "STREAM.INFO.mq-topics", "").await;
     assert_eq!(found["config"]["subjects"][0], "mine");
+}
+
+/// As a server does that is killed while it replaces the last file of a stream: it has no message any
+/// more, and forgets how many there were.
+async fn lose_its_place(server: &mut servers::Nats, stream: &str) {
+    server.stop().await.unwrap();
+    let folder = server.store().join("$G/streams").join(stream).join("msgs");
+    for file in fs::read_dir(folder).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    TestServer::start(server).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nats-server, and the one from Python's packages"]
+async fn what_is_confirmed_after_a_stream_has_lost_its_place_is_delivered() {
+    // Places that can be filled, and more than that.
+    for count in [20, 12_000] {
+        for mut server in [start().await, start_old().await] {
+            let broker = open(&server.url()).await;
+            broker.declare(&Declaration::queue("q")).await.unwrap();
+            broker.declare(&Declaration::durable("d", ["#"])).await.unwrap();
+            broker.declare(&Declaration::durable("idle", ["#"])).await.unwrap();
+            let targets = || vec![Target::queue("q"), Target::topic("t")];
+            let before = (0..count).map(|_| Publish::new(targets(), Message::new("before")));
+            confirmed(broker.publish_batch(before.collect())).await.unwrap();
+            for source in [Source::queue("q"), Source::durable("d")] {
+                let mut consumer = consume(&broker, source, 20_000).await;
+                let taken = take(&mut consumer, count).await;
+                // The first is held when the server stops: all that came after it may be forgotten.
+                ack(&consumer, &taken[1..]).await;
+            }
+            drop(broker);
+            for stream in ["mq-queues", "mq-topics"] {
+                lose_its_place(&mut server, stream).await;
+            }
+            // A node that remembers nothing.
+            let broker = open(&server.url()).await;
+            let after = ["one", "two", "three"];
+            send(&broker, "q", &after).await;
+            for text in after {
+                send_topic(&broker, "t", text).await;
+            }
+            assert_eq!(depth(&broker, &Source::durable("idle")).await, 3);
+            for source in [Source::queue("q"), Source::durable("d"), Source::durable("idle")] {
+                let mut consumer = consume(&broker, source, 10).await;
+                let taken = take(&mut consumer, after.len()).await;
+                assert_eq!(texts(&taken), after);
+                assert!(taken.iter().all(|one| !one.redelivered));
+            }
+        }
+    }
+}
+
+/// A server whose consumer of the queue `q` has delivered three messages to `broker`, and where that is
+/// written down. An older message keeps the server from passing over what is gone.
+async fn delivered(server: &mut servers::Nats, broker: &Nats) -> (Subscription, PathBuf, Vec<u8>) {
+    broker.declare(&Declaration::queue("other")).await.unwrap();
+    send(broker, "other", &["older"]).await;
+    broker.declare(&Declaration::queue("q")).await.unwrap();
+    let mut consumer = consume(broker, Source::queue("q"), 10).await;
+    send(broker, "q", &["a", "b", "c"]).await;
+    take(&mut consumer, 3).await;
+    server.stop().await.unwrap();
+    let path = server.store().join("$G/streams/mq-queues/obs/q/o.dat");
+    let state = fs::read(&path).unwrap();
+    TestServer::start(server).await.unwrap();
+    (consumer, path, state)
+}
+
+/// Puts the server back to where it has written down what is no longer so.
+async fn forget(server: &mut servers::Nats, path: &Path, state: &[u8]) {
+    server.stop().await.unwrap();
+    fs::write(path, state).unwrap();
+    TestServer::start(server).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nats-server"]
+async fn what_is_held_and_gone_from_its_stream_is_not_waited_for() {
+    let mut server = start_old().await;
+    let broker = open(&server.url()).await;
+    let (mut consumer, path, state) = delivered(&mut server, &broker).await;
+    take(&mut consumer, 3).await;
+    let bare = async_nats::connect(server.url()).await.unwrap();
+    for seq in 2..=4 {
+        let deleted = format!("{{\"seq\":{seq}}}");
+        api(&bare, "STREAM.MSG.DELETE.mq-queues", &deleted).await;
+    }
+    forget(&mut server, &path, &state).await;
+    until("nothing waits", || async { depth(&broker, &Source::queue("q")).await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nats-server"]
+async fn what_was_acknowledged_stays_so_however_often_the_server_forgets_it() {
+    let mut server = start_old().await;
+    let broker = open(&server.url()).await;
+    let (mut consumer, path, state) = delivered(&mut server, &broker).await;
+    let taken = take(&mut consumer, 3).await;
+    ack(&consumer, &taken).await;
+    for _ in 0..2 {
+        forget(&mut server, &path, &state).await;
+        until("nothing waits", || async { depth(&broker, &Source::queue("q")).await == 0 }).await;
+    }
 }
 
 /// A server that says this to whoever connects, and that once it has been spoken to.

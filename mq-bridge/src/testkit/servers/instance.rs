@@ -117,7 +117,6 @@ impl Instance {
         Site { folder: &self.folder, ports: self.ports.get() }
     }
 
-    #[cfg(test)]
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }

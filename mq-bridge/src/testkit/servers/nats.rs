@@ -46,6 +46,12 @@ impl Nats {
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.instance.port(0))
     }
+
+    /// The folder of what JetStream keeps.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.instance.folder().join("jetstream")
+    }
 }
 
 test_server!(Nats);
