@@ -35,6 +35,15 @@ pub(crate) trait Machine {
     fn ending(event: &Self::Event) -> Option<(CloseCode, String)>;
 }
 
+/// What [`Driver::next`] tells besides events
+pub(crate) enum Tell<'a> {
+    Nothing,
+    /// That no more than so many octets wait for the peer: gives [`Next::Room`].
+    Room(usize),
+    /// That nothing waits for the peer: calls this, once, and goes on.
+    Written(&'a mut (dyn FnMut() + Send)),
+}
+
 /// What [`Driver::next`] gives
 pub(crate) enum Next<E> {
     Event(E),
@@ -80,11 +89,10 @@ impl<M: Machine> Driver<M> {
         self.machine.queued() + self.transport.queued()
     }
 
-    /// The next event; `None` once the transport is closed. With `room`, also tells when no more than that many
-    /// octets wait.
-    pub(crate) async fn next(&mut self, room: Option<usize>) -> Option<Next<M::Event>> {
+    /// The next event; `None` once the transport is closed.
+    pub(crate) async fn next(&mut self, mut tell: Tell<'_>) -> Option<Next<M::Event>> {
         if matches!(self.phase, Phase::Running | Phase::Eof) {
-            return Some(poll_fn(|cx| self.poll_next(cx, room)).await);
+            return Some(poll_fn(|cx| self.poll_next(cx, &mut tell)).await);
         }
         if self.phase == Phase::Ended {
             if !self.is_lost() {
@@ -129,7 +137,7 @@ impl<M: Machine> Driver<M> {
         .await;
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, room: Option<usize>) -> Poll<Next<M::Event>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, tell: &mut Tell<'_>) -> Poll<Next<M::Event>> {
         let mut now = Instant::now();
         let mut reads = 0;
         let mut timely = false;
@@ -173,8 +181,13 @@ impl<M: Machine> Driver<M> {
                     continue;
                 }
             }
-            if room.is_some_and(|octets| self.queued() <= octets) {
-                return Poll::Ready(Next::Room);
+            match tell {
+                Tell::Room(octets) if self.queued() <= *octets => return Poll::Ready(Next::Room),
+                Tell::Written(written) if self.queued() == 0 => {
+                    written();
+                    *tell = Tell::Nothing;
+                }
+                _ => {}
             }
             if reading && reads >= READS_PER_FLUSH {
                 reads = 0;

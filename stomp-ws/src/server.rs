@@ -6,7 +6,7 @@ use stomp_codec::server::{Accepted, CloseReason, Config, ErrorReply, Event, Sess
 use stomp_codec::{Transmit, Version};
 use tokio::time::Instant;
 
-use crate::driver::{Driver, Machine, Next};
+use crate::driver::{Driver, Machine, Next, Tell};
 use crate::{CloseCode, PeerClose, Transport, TransportError};
 
 /// The server's side of one STOMP connection, over WebSocket or TCP
@@ -86,12 +86,7 @@ impl<T> ServerConnection<T> {
     ///
     /// Cancel safe: nothing is lost when the future is dropped, for instance by `tokio::select!`.
     pub async fn event(&mut self) -> Option<Event<T>> {
-        loop {
-            match self.driver.next(None).await? {
-                Next::Event(event) => return Some(event),
-                Next::Room => {}
-            }
-        }
+        self.event_as_told(Tell::Nothing).await
     }
 
     /// What the client did next, or that no more than `octets` wait to be written to it: whichever comes first.
@@ -103,10 +98,33 @@ impl<T> ServerConnection<T> {
     ///
     /// Cancel safe.
     pub async fn event_or_room(&mut self, octets: usize) -> Option<EventOrRoom<T>> {
-        Some(match self.driver.next(Some(octets)).await? {
+        Some(match self.driver.next(Tell::Room(octets)).await? {
             Next::Event(event) => EventOrRoom::Event(event),
             Next::Room => EventOrRoom::Room,
         })
+    }
+
+    /// What the client did next; calls `written` once, as soon as nothing waits to be written to it any more.
+    ///
+    /// For an application to which what it delivered counts as received then, as it does with `ack:auto`: cheaper than
+    /// [`event_or_room`](Self::event_or_room) and [`event`](Self::event) by turns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. `written` was called or was not; call this again with it if it was not.
+    pub async fn event_and_written(
+        &mut self,
+        mut written: impl FnMut() + Send,
+    ) -> Option<Event<T>> {
+        self.event_as_told(Tell::Written(&mut written)).await
+    }
+
+    async fn event_as_told(&mut self, tell: Tell<'_>) -> Option<Event<T>> {
+        match self.driver.next(tell).await? {
+            Next::Event(event) => Some(event),
+            // Nobody has asked for it.
+            Next::Room => None,
+        }
     }
 
     /// What the client did next, of what has arrived already; never waits, reads or writes.

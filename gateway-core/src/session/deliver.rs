@@ -1,6 +1,5 @@
 //! From the broker to the client, and the client's acknowledgements back.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use mq_bridge::{Acker, Confirm, Delivery, EndReason, Message, Nack};
@@ -8,7 +7,7 @@ use stomp_codec::server::{ErrorReply, SubscriptionId};
 use stomp_ws::CloseCode;
 
 use super::input::{Ended, Input};
-use super::run::{Session, Subscriber, Token};
+use super::run::{Session, Token};
 use super::subscribe::Kind;
 use crate::feed::FeedItem;
 use crate::hub::DropReason;
@@ -67,7 +66,7 @@ impl Session {
         match self.connection.session().deliver(&subscriber.id, frame, token, redelivered) {
             Ok(()) => {
                 if subscriber.auto {
-                    self.written.push((key, tag));
+                    self.written.push(key, acker, tag);
                 }
                 self.delivered(&message);
             }
@@ -149,7 +148,7 @@ impl Session {
             self.end(CloseCode::POLICY, "too slow: messages pile up");
         } else {
             if full && !inbox {
-                subscriber.input.pause(true);
+                self.pause(key, true);
             }
             self.delivered(message.message());
         }
@@ -158,11 +157,18 @@ impl Session {
     /// The client has acknowledged something: what waited for that goes on, where it is enough.
     pub(super) fn resume(&mut self, subscription: &SubscriptionId) {
         let window = self.connection.session().window(subscription);
-        let subscriber = self.keys.get(subscription).and_then(|key| self.subscribers.get(key));
-        if let Some(subscriber) = subscriber
-            && window > subscriber.prefetch as usize
-        {
-            subscriber.input.pause(false);
+        let Some(key) = self.keys.get(subscription).copied() else { return };
+        let subscriber = self.subscribers.get(&key);
+        if subscriber.is_some_and(|subscriber| window > subscriber.prefetch as usize) {
+            self.pause(key, false);
+        }
+    }
+
+    fn pause(&mut self, key: u64, paused: bool) {
+        let subscriber = self.subscribers.get_mut(&key);
+        let changed = subscriber.is_some_and(|subscriber| subscriber.input.pause(paused));
+        if changed && !paused {
+            self.inputs.add(key);
         }
     }
 
@@ -233,19 +239,44 @@ impl Session {
     }
 }
 
-/// Everything is written: what was delivered with `auto` counts as delivered.
-pub(super) fn settle_written(
-    written: &mut Vec<(u64, u64)>,
-    subscribers: &BTreeMap<u64, Box<Subscriber>>,
-) {
-    for of_one in written.chunk_by(|(one, _), (next, _)| one == next) {
-        let subscriber = of_one.first().and_then(|(key, _)| subscribers.get(key));
-        if let Some(acker) = subscriber.and_then(|subscriber| subscriber.acker.as_ref()) {
-            let tags: Vec<u64> = of_one.iter().map(|(_, tag)| *tag).collect();
-            drop(acker.ack(&tags));
+/// Deliveries of `auto` subscriptions, which count as delivered once everything is written.
+#[derive(Default)]
+pub(super) struct Written(Vec<Run>);
+
+/// Deliveries of one subscription in a row.
+struct Run {
+    subscriber: u64,
+    acker: Acker,
+    tags: Vec<u64>,
+}
+
+impl Written {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn push(&mut self, subscriber: u64, acker: &Acker, tag: u64) {
+        match self.0.last_mut() {
+            Some(run) if run.subscriber == subscriber => run.tags.push(tag),
+            _ => self.0.push(Run { subscriber, acker: acker.clone(), tags: vec![tag] }),
         }
     }
-    written.clear();
+
+    /// Everything is written. Nothing is kept for the next time: most sessions are idle.
+    pub(super) fn settle(&mut self) {
+        for run in std::mem::take(&mut self.0) {
+            drop(run.acker.ack(&run.tags));
+        }
+    }
+
+    /// The subscription has ended: what it has taken goes back.
+    pub(super) fn forget(&mut self, subscriber: u64) {
+        self.0.retain(|run| run.subscriber != subscriber);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// Tags of one subscription, to be settled alike.

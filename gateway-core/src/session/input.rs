@@ -1,12 +1,11 @@
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures::Stream;
 use mq_bridge::{Delivery, EndReason};
 
 use crate::feed::FeedItem;
-use crate::lock::lock;
 use crate::outgoing::Outgoing;
 use crate::sessions::Stalled;
 
@@ -35,104 +34,51 @@ pub(super) enum Ended {
     Failed(crate::error::GatewayError),
 }
 
-type BoxInput = Pin<Box<dyn Stream<Item = Input> + Send>>;
+/// What comes for one subscription.
+pub(super) type BoxInput = Pin<Box<dyn Stream<Item = Input> + Send>>;
 
-/// The stream of one subscription within the session, with its key. Its other end, the
-/// [`InputHandle`], drops the stream at once: what was not acknowledged is back in its queue
-/// before the client hears that the subscription has ended.
-#[derive(Debug)]
-pub(super) struct KeyedInput {
-    key: u64,
-    slot: Arc<Mutex<Slot>>,
-}
-
-struct Slot {
+/// The input of one subscription, as long as it gives something.
+///
+/// Dropping it drops the stream at once: what was not acknowledged is back in its queue before the client hears
+/// that the subscription has ended.
+pub(super) struct SubscriberInput {
     stream: Option<BoxInput>,
     /// Nothing is taken from the stream for now.
     paused: bool,
     /// Counts the paused ones of the session.
     stalled: Stalled,
-    waker: Option<Waker>,
 }
 
-impl Slot {
-    fn set_paused(&mut self, paused: bool) {
+impl SubscriberInput {
+    pub(super) const fn new(stream: BoxInput, stalled: Stalled) -> Self {
+        Self { stream: Some(stream), paused: false, stalled }
+    }
+
+    /// Pauses the input, or lets it go on: then it has to be polled. Whether that is another state than before.
+    pub(super) fn pause(&mut self, paused: bool) -> bool {
         match (self.paused, paused) {
             (false, true) => self.stalled.enter(),
             (true, false) => self.stalled.leave(),
-            _ => {}
+            _ => return false,
         }
         self.paused = paused;
+        true
     }
-}
 
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot").field("live", &self.stream.is_some()).finish_non_exhaustive()
-    }
-}
-
-/// Ends the input when dropped.
-#[derive(Debug)]
-pub(super) struct InputHandle(Arc<Mutex<Slot>>);
-
-pub(super) fn keyed(
-    key: u64,
-    stream: impl Stream<Item = Input> + Send + 'static,
-    stalled: Stalled,
-) -> (KeyedInput, InputHandle) {
-    let stream: Option<BoxInput> = Some(Box::pin(stream));
-    let slot = Arc::new(Mutex::new(Slot { stream, paused: false, stalled, waker: None }));
-    (KeyedInput { key, slot: Arc::clone(&slot) }, InputHandle(slot))
-}
-
-impl Stream for KeyedInput {
-    type Item = (u64, Input);
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut slot = lock(&self.slot);
-        if slot.paused && slot.stream.is_some() {
-            slot.waker = Some(cx.waker().clone());
-            return Poll::Pending;
+    /// What comes next. Pending while it is paused and once it has ended, and then wakes nobody.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let stream = self.stream.as_mut().filter(|_| !self.paused);
+        match stream.map(|stream| stream.as_mut().poll_next(cx)) {
+            Some(Poll::Ready(Some(input))) => return Poll::Ready(input),
+            Some(Poll::Ready(None)) => self.stream = None,
+            Some(Poll::Pending) | None => {}
         }
-        let Some(stream) = &mut slot.stream else { return Poll::Ready(None) };
-        match stream.as_mut().poll_next(cx) {
-            Poll::Ready(Some(input)) => Poll::Ready(Some((self.key, input))),
-            Poll::Ready(None) => {
-                slot.stream = None;
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                slot.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        Poll::Pending
     }
 }
 
-impl InputHandle {
-    /// Pauses the input, or lets it go on.
-    pub(super) fn pause(&self, paused: bool) {
-        let mut slot = lock(&self.0);
-        slot.set_paused(paused);
-        let waker = if paused { None } else { slot.waker.take() };
-        drop(slot);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-impl Drop for InputHandle {
+impl Drop for SubscriberInput {
     fn drop(&mut self) {
-        let (stream, waker) = {
-            let mut slot = lock(&self.0);
-            slot.set_paused(false);
-            (slot.stream.take(), slot.waker.take())
-        };
-        drop(stream);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.pause(false);
     }
 }

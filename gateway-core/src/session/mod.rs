@@ -2,6 +2,7 @@
 
 mod deliver;
 mod input;
+mod ready;
 mod reply;
 mod run;
 mod send;

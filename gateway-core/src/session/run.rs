@@ -1,12 +1,12 @@
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FusedFuture, FutureExt};
-use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
 use mq_bridge::{Acker, Confirm, Nack};
 use stomp_codec::server::{
     Accepted, AckMode, Action as Step, ErrorReply, Event, ReceiptToken, SubscriptionId,
@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 use uuid::Uuid;
 
-use super::deliver::{Settlement, settle_written};
-use super::input::{Input, InputHandle, KeyedInput, keyed};
+use super::deliver::{Settlement, Written};
+use super::input::{Input, SubscriberInput};
+use super::ready::Ready;
 use super::reply::failure;
 use super::send::{Outcome, Route, check_send};
 use super::subscribe::{self, Kind, Opened};
@@ -71,9 +72,10 @@ pub(crate) fn run(
         subscribers: BTreeMap::new(),
         keys: HashMap::new(),
         next_key: 0,
-        inputs: SelectAll::new(),
-        pending: FuturesUnordered::new(),
-        written: Vec::new(),
+        inputs: Ready::default(),
+        pending: BTreeMap::new(),
+        outcomes: Ready::default(),
+        written: Written::default(),
         replies: HashMap::new(),
         route: None,
         away: false,
@@ -100,7 +102,7 @@ pub(super) struct Subscriber {
     pub(super) kind: Kind,
     pub(super) acker: Option<Acker>,
     pub(super) prefetch: u32,
-    pub(super) input: InputHandle,
+    pub(super) input: SubscriberInput,
 }
 
 /// Who is signed in.
@@ -108,6 +110,13 @@ pub(super) struct Who {
     pub(super) user: UserName,
     pub(super) device: DeviceName,
     entry: SessionEntry,
+}
+
+/// A frame whose outcome is waited for.
+struct Pending {
+    receipt: Option<ReceiptToken>,
+    since: Option<Instant>,
+    outcome: BoxFuture<'static, Result<Sent, GatewayError>>,
 }
 
 /// The outcome of a frame that was waited for.
@@ -139,10 +148,12 @@ pub(super) struct Session {
     pub(super) subscribers: BTreeMap<u64, Box<Subscriber>>,
     pub(super) keys: HashMap<SubscriptionId, u64>,
     next_key: u64,
-    inputs: SelectAll<KeyedInput>,
-    pending: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Deliveries of `auto` subscriptions that count as delivered once everything is written.
-    pub(super) written: Vec<(u64, u64)>,
+    /// Subscribers whose input may have something.
+    pub(super) inputs: Ready,
+    pending: BTreeMap<u64, Pending>,
+    /// Those of `pending` that may have come out.
+    outcomes: Ready,
+    pub(super) written: Written,
     /// The random names of this session's reply targets, by the client's name of them.
     pub(super) replies: HashMap<String, String>,
     /// Where the last SEND went.
@@ -207,11 +218,6 @@ impl Session {
     /// What happens next. Messages for the client come before its own frames: all that are ready are
     /// queued, then everything is written at once, when the connection has to wait.
     async fn wake(&mut self, stop: Pin<&mut (impl FusedFuture<Output = ()> + Send)>) -> Wake {
-        let room = if self.written.is_empty() {
-            (self.connection.queued() > HIGH_WATER).then_some(HIGH_WATER)
-        } else {
-            Some(0)
-        };
         let hold = self.connection.queued() > HIGH_WATER;
         let delivered = self.delivered.wrapping_sub(self.counted);
         if delivered > 0 {
@@ -219,25 +225,19 @@ impl Session {
             self.counted = self.delivered;
         }
         let busy = self.pending.len() >= MAX_PENDING;
-        let (written, subscribers) = (&mut self.written, &self.subscribers);
+        let written = &mut self.written;
         let connection = async {
-            let mut room = room;
-            loop {
-                let next = match room {
-                    Some(octets) => self.connection.event_or_room(octets).await,
-                    None => self.connection.event().await.map(EventOrRoom::Event),
-                };
-                if !matches!(next, Some(EventOrRoom::Room)) {
-                    return next;
-                }
+            if hold {
+                let octets = if written.is_empty() { HIGH_WATER } else { 0 };
+                let next = self.connection.event_or_room(octets).await;
                 if self.connection.queued() == 0 {
-                    settle_written(written, subscribers);
+                    written.settle();
                 }
-                // What was held back goes on; else there is nothing to look at again.
-                if hold {
-                    return next;
-                }
-                room = None;
+                next
+            } else if written.is_empty() {
+                self.connection.event().await.map(EventOrRoom::Event)
+            } else {
+                self.connection.event_and_written(|| written.settle()).await.map(EventOrRoom::Event)
             }
         };
         tokio::select! {
@@ -255,8 +255,10 @@ impl Session {
                     None => std::future::pending().await,
                 }
             } => Wake::Drained,
-            Some(done) = self.pending.next() => Wake::Done(done),
-            Some((key, input)) = self.inputs.next(), if !hold => Wake::Input(key, input),
+            done = poll_fn(|cx| poll_outcome(&mut self.pending, &self.outcomes, cx)),
+                if !self.pending.is_empty() => Wake::Done(done),
+            (key, input) = poll_fn(|cx| poll_input(&mut self.subscribers, &self.inputs, cx)),
+                if !hold => Wake::Input(key, input),
             event = connection, if !busy => Wake::Connection(event),
             Ok(reason) = async {
                 match &mut self.ended {
@@ -430,8 +432,6 @@ impl Session {
         let window = opened.prefetch.saturating_mul(2) as usize;
         self.connection.session().set_window(&id, window);
         let stalled = self.who.as_ref().map(|who| who.entry.stalled.clone()).unwrap_or_default();
-        let (input, handle) = keyed(key, opened.input, stalled);
-        self.inputs.push(input);
         self.keys.insert(id.clone(), key);
         let subscriber = Subscriber {
             id,
@@ -439,9 +439,10 @@ impl Session {
             kind: opened.kind,
             acker: opened.acker,
             prefetch: opened.prefetch,
-            input: handle,
+            input: SubscriberInput::new(opened.input, stalled),
         };
         self.subscribers.insert(key, Box::new(subscriber));
+        self.inputs.add(key);
     }
 
     async fn on_unsubscribe(
@@ -452,7 +453,7 @@ impl Session {
         let Some(key) = self.keys.remove(id) else { return Ok(()) };
         // Dropped here: what was not acknowledged is back before the RECEIPT.
         let subscriber = self.subscribers.remove(&key);
-        self.written.retain(|(subscriber, _)| *subscriber != key);
+        self.written.forget(key);
         if let Some(Kind::Durable(name)) = subscriber.map(|subscriber| subscriber.kind)
             && frame.header("durable").as_deref() == Some("true")
         {
@@ -548,7 +549,10 @@ impl Session {
         since: Option<Instant>,
         outcome: BoxFuture<'static, Result<Sent, GatewayError>>,
     ) {
-        self.pending.push(Box::pin(async move { Done { receipt, since, outcome: outcome.await } }));
+        let key = self.next_key;
+        self.next_key += 1;
+        self.pending.insert(key, Pending { receipt, since, outcome });
+        self.outcomes.add(key);
     }
 
     /// An acknowledgement is enqueued; only who asked for a receipt waits for it.
@@ -565,7 +569,6 @@ impl Session {
     fn drop_subscriptions(&mut self) {
         self.subscribers.clear();
         self.keys.clear();
-        self.inputs.clear();
         self.written.clear();
     }
 
@@ -578,6 +581,50 @@ impl Session {
             }
         }
     }
+}
+
+/// Parts that are polled in a row, at most: some may wake themselves while they are polled.
+const POLLS: usize = 128;
+
+fn poll_outcome(
+    pending: &mut BTreeMap<u64, Pending>,
+    outcomes: &Ready,
+    cx: &mut Context<'_>,
+) -> Poll<Done> {
+    for _ in 0..POLLS {
+        let part = ready!(outcomes.poll_next(cx));
+        let key = part.key;
+        let Some(waiting) = pending.get_mut(&key) else { continue };
+        let waker = Waker::from(part);
+        if let Poll::Ready(outcome) =
+            waiting.outcome.as_mut().poll(&mut Context::from_waker(&waker))
+            && let Some(Pending { receipt, since, .. }) = pending.remove(&key)
+        {
+            return Poll::Ready(Done { receipt, since, outcome });
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+fn poll_input(
+    subscribers: &mut BTreeMap<u64, Box<Subscriber>>,
+    inputs: &Ready,
+    cx: &mut Context<'_>,
+) -> Poll<(u64, Input)> {
+    for _ in 0..POLLS {
+        let part = ready!(inputs.poll_next(cx));
+        let key = part.key;
+        let Some(subscriber) = subscribers.get_mut(&key) else { continue };
+        let waker = Waker::from(part);
+        if let Poll::Ready(input) = subscriber.input.poll_next(&mut Context::from_waker(&waker)) {
+            // There may be more.
+            waker.wake();
+            return Poll::Ready((key, input));
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 /// What a CONNECT shows; without a passcode, what its connection came with.

@@ -7,7 +7,7 @@ use mq_bridge::{Acker, Declaration, Source, SubscribeOptions, Subscription};
 use stomp_codec::ByteStr;
 use stomp_codec::view;
 
-use super::input::{Ended, Input};
+use super::input::{BoxInput, Ended, Input};
 use super::timeline::timeline;
 use crate::address;
 use crate::authorizer::Action;
@@ -33,7 +33,7 @@ const DEAD_LETTERS: &str = "queue.dead-letter";
 
 /// A subscription that is live.
 pub(super) struct Opened {
-    pub(super) input: std::pin::Pin<Box<dyn Stream<Item = Input> + Send>>,
+    pub(super) input: BoxInput,
     pub(super) kind: Kind,
     pub(super) acker: Option<Acker>,
     /// Messages that may be out unacknowledged.

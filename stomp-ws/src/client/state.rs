@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::{ClientError, Closed, ServerError};
-use crate::driver::{Driver, Machine, Next};
+use crate::driver::{Driver, Machine, Next, Tell};
 use crate::{CloseCode, TransportError};
 
 /// Octets that may wait to be written before callers wait for room
@@ -235,7 +235,7 @@ pub(super) async fn run(mut driver: Driver<Arc<Shared>>) {
     let shared = Arc::clone(&driver.machine);
     loop {
         let next = tokio::select! {
-            next = driver.next(None) => next,
+            next = driver.next(Tell::Nothing) => next,
             () = shared.wake.notified() => continue,
         };
         match next {
