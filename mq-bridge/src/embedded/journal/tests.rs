@@ -135,6 +135,11 @@ async fn what_waits_for_long_goes_to_the_tables_and_is_lost_or_repeated_nowhere(
         let seen = some(&mut slow, 20).await;
         kept.extend(bodies(&seen[..7]));
         slow.acker().ack(&tags(&seen[7..])).await.unwrap();
+        if round == 0 {
+            // Handed out twice before it goes to the tables.
+            slow.acker().nack(&tags(&seen[..7]), Nack::Requeue).await.unwrap();
+            assert_eq!(bodies(&some(&mut slow, 7).await), kept);
+        }
     }
     broker.kill().await;
     drop((broker, slow, fast));
@@ -146,7 +151,8 @@ async fn what_waits_for_long_goes_to_the_tables_and_is_lost_or_repeated_nowhere(
     let mut slow = broker.subscribe(Source::durable("slow"), options(100_000)).await.unwrap();
     let seen = some(&mut slow, kept.len()).await;
     assert_eq!(bodies(&seen), kept);
-    assert!(marks(&seen).iter().all(|mark| *mark == (true, 2)));
+    assert!(marks(&seen[..7]).iter().all(|mark| *mark == (true, 3)));
+    assert!(marks(&seen[7..]).iter().all(|mark| *mark == (true, 2)));
     assert_eq!(seen[0].target, Target::topic("news"));
     slow.acker().ack(&tags(&seen)).await.unwrap();
     let mut fast = broker.subscribe(Source::durable("fast"), options(100_000)).await.unwrap();
