@@ -71,9 +71,15 @@ pub(crate) fn user_destination(user: &UserName, to: &UserDestination) -> String 
 }
 
 fn word(text: &str) -> String {
+    let is_safe = |octet: u8| {
+        octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-' | b'@' | b'+' | b':')
+    };
+    if text.bytes().all(is_safe) {
+        return text.to_owned();
+    }
     let mut word = String::with_capacity(text.len());
     for octet in text.bytes() {
-        if octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-' | b'@' | b'+' | b':') {
+        if is_safe(octet) {
             word.push(char::from(octet));
         } else {
             // Writing to a String does not fail.

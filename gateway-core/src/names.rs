@@ -230,11 +230,15 @@ impl ConversationId {
         Self(Arc::from(format!("broadcast:{EVERYBODY}")))
     }
 
+    pub(crate) fn is_everybody(&self) -> bool {
+        self.0.strip_prefix("broadcast:") == Some(EVERYBODY)
+    }
+
     /// The conversations of who is in these groups, beside direct ones
     #[must_use]
     pub(crate) fn of_groups(groups: &[GroupName]) -> Vec<Self> {
         let of = groups.iter().map(Self::group).chain(groups.iter().map(Self::broadcast));
-        let others = of.filter(|one| *one != Self::everybody());
+        let others = of.filter(|one| !one.is_everybody());
         std::iter::once(Self::everybody()).chain(others).collect()
     }
 

@@ -45,7 +45,7 @@ use lease::Lease;
 use outbox::Held;
 
 /// Messages stored in one transaction, at most.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 /// How long a sender waits for the broker before it is told to try again.
 const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);

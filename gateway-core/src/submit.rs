@@ -280,9 +280,7 @@ pub(crate) fn new_message(
         .iter()
         .map(address::inbox)
         .chain(std::iter::once(address::conversation(&conversation)))
-        .chain(
-            (conversation == ConversationId::everybody()).then(|| address::EVERYBODY.to_owned()),
-        );
+        .chain(conversation.is_everybody().then(|| address::EVERYBODY.to_owned()));
     let mut message =
         NewMessage::new(conversation, request.from, request.body).with_targets(targets);
     message.device = request.device;

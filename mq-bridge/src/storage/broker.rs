@@ -79,6 +79,7 @@ impl StorageOptions {
 /// Dropped without [`shutdown`](Broker::shutdown) it finishes what it has taken in the background.
 pub struct StorageBroker {
     shared: Arc<Shared>,
+    capabilities: Capabilities,
     done: watch::Receiver<()>,
 }
 
@@ -133,7 +134,7 @@ impl StorageBroker {
             })
             .map_err(|error| BrokerError::Storage { reason: error.to_string().into() })?;
         opened.await.unwrap_or(Err(BrokerError::ShutDown))?;
-        Ok(Self { shared, done })
+        Ok(Self { shared, capabilities: capabilities(options), done })
     }
 
     /// Stops at once, as a killed process does: nothing more is written, and what was not confirmed
@@ -267,6 +268,16 @@ impl Keeper for Shared {
     }
 }
 
+fn capabilities(options: StorageOptions) -> Capabilities {
+    let has = |one: &Capability| match one {
+        Capability::Durable | Capability::DurableAck => options.durable,
+        Capability::Priority => false,
+        _ => true,
+    };
+    let all: Vec<_> = Capability::ALL.into_iter().filter(has).collect();
+    Capabilities::new(&all, options.max_message)
+}
+
 #[async_trait]
 impl Broker for StorageBroker {
     fn publish(&self, publish: Publish) -> Confirm {
@@ -324,14 +335,7 @@ impl Broker for StorageBroker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let options = &self.shared.options;
-        let has = |one: &Capability| match one {
-            Capability::Durable | Capability::DurableAck => options.durable,
-            Capability::Priority => false,
-            _ => true,
-        };
-        let all: Vec<_> = Capability::ALL.into_iter().filter(has).collect();
-        Capabilities::new(&all, options.max_message)
+        self.capabilities
     }
 
     fn health(&self) -> Health {

@@ -44,16 +44,28 @@ pub(in crate::store) fn words(text: &str) -> String {
 
 /// The same, for what most texts consist of
 fn ascii_words(text: &str) -> String {
-    let mut words = Vec::with_capacity(text.len());
-    let parts = text.as_bytes().split(|octet| !octet.is_ascii_alphanumeric());
-    for word in parts.filter(|part| !part.is_empty()).take(MAX_WORDS) {
-        if !words.is_empty() {
-            words.push(b' ');
+    let mut words = String::with_capacity(text.len());
+    let (mut count, mut length) = (0, 0);
+    for octet in text.bytes() {
+        if !octet.is_ascii_alphanumeric() {
+            length = 0;
+            continue;
         }
-        words.extend(word.iter().take(MAX_WORD).map(u8::to_ascii_lowercase));
+        if length == 0 {
+            if count == MAX_WORDS {
+                break;
+            }
+            if count > 0 {
+                words.push(' ');
+            }
+            count += 1;
+        }
+        if length < MAX_WORD {
+            words.push(octet.to_ascii_lowercase().into());
+        }
+        length += 1;
     }
-    // ASCII is UTF-8.
-    String::from_utf8(words).unwrap_or_default()
+    words
 }
 
 /// As much of a text as is searched

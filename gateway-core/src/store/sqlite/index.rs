@@ -17,9 +17,9 @@ use crate::store::search::{text_of, words};
 /// The migration that makes the index
 pub(super) const MIGRATION: u32 = 3;
 
-/// The weight at which what is noted goes into the index: some hundreds of usual texts, which it takes in a few
-/// milliseconds
-const ENOUGH: u64 = 128 * 1024;
+/// The weight at which what is noted goes into the index: some two thousand usual texts, which it takes in some ten
+/// milliseconds; fewer at a time would cost more each, as its parts are merged then more often
+const ENOUGH: u64 = 512 * 1024;
 
 /// What a text weighs beside its octets
 const WEIGHT: u64 = 128;

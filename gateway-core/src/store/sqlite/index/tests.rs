@@ -108,7 +108,7 @@ async fn changes_are_found_whether_the_index_has_the_text_or_not() {
 async fn texts_of_many_conversations_are_found_in_each() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path().join("store.db")).unwrap();
-    for round in 0..100 {
+    for round in 0..300 {
         let batch = (0..20).rev().map(|number| {
             let mut message = message(format!("round {round}"));
             message.conversation = ConversationId::new(&format!("group:g{number}")).unwrap();
@@ -118,8 +118,8 @@ async fn texts_of_many_conversations_are_found_in_each() {
     }
     let (noted, within) = noted_and_in(&store).await;
     assert!(noted > 0 && within > 0, "{noted} {within}");
-    assert_eq!(noted + within as usize, 2000);
-    for round in [0, 17, 99] {
+    assert_eq!(noted + within as usize, 6000);
+    for round in [0, 17, 299] {
         let scopes = (0..20).map(|n| ConversationId::new(&format!("group:g{n}")).unwrap());
         let search = Search::new(format!("\"round {round}\"").parse().unwrap(), 100);
         let found = store.search(search.with_scopes(scopes.map(SearchScope::new))).await.unwrap();
