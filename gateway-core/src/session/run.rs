@@ -194,7 +194,10 @@ impl Session {
                 Wake::Connection(Some(EventOrRoom::Event(event))) => {
                     self.on_event(event).or_else(|| self.arrived())
                 }
-                wake => self.on_wake(wake),
+                wake => {
+                    self.on_wake(wake);
+                    None
+                }
             }) else {
                 continue;
             };
@@ -263,7 +266,7 @@ impl Session {
     }
 
     /// Whatever wakes a session that is no frame of its client.
-    fn on_wake(&mut self, wake: Wake) -> Option<Frame> {
+    fn on_wake(&mut self, wake: Wake) {
         match wake {
             // Of a connection: there is room for what waits for it.
             Wake::Connection(_) => {}
@@ -284,7 +287,6 @@ impl Session {
                 self.connection.close(CloseCode::GOING_AWAY, "the server is shutting down");
             }
         }
-        None
     }
 
     /// Handles what else has arrived and needs no waiting, up to a frame that may have to wait.
